@@ -1,0 +1,74 @@
+//! Detectors: state machines over events that say when an identity is misused.
+//!
+//! They read event time only: no clock, no IO, no randomness, no iteration over a hash map.
+//! The same events give the same findings however they are cut into batches.
+//!
+//! `detectors` one file each · `baseline` what is usual, and how unlikely something is ·
+//! `timeline` an archive's events, compact and in order of time.
+
+pub mod detectors;
+
+use telltale_schema::{Event, Finding, Micros, Severity};
+use thiserror::Error;
+
+/// A state machine over events.
+///
+/// Score on arrival, learn on close: [`Detector::observe`] scores an event, or the open window it
+/// falls into, against what was learnt from closed windows; [`Detector::close`] lets windows that
+/// ended before the watermark teach the baseline. So late events can only add evidence.
+pub trait Detector: Send {
+    /// Scores one event. Events come in any order within the allowed lateness, each one once.
+    fn observe(&mut self, event: &Event<'_>, findings: &mut Findings);
+
+    /// Learns from everything before `watermark`: nothing earlier than it will come any more.
+    fn close(&mut self, watermark: Micros, findings: &mut Findings);
+
+    /// How often a bound was hit and the oldest state forgotten.
+    fn evicted_total(&self) -> u64 {
+        0
+    }
+}
+
+/// What a detector is called and how it is made.
+pub struct DetectorKind {
+    /// The pattern it sees, and its name in the configuration and in findings.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// The source of its module, whose head is its page.
+    pub source: &'static str,
+    /// The severity of its loudest finding.
+    pub severity: Severity,
+    /// ATT&CK techniques.
+    pub attack: &'static [&'static str],
+    /// OWASP Non-Human Identities Top 10.
+    pub owasp_nhi: &'static [&'static str],
+    /// Makes one from the settings of its `[[detect]]` table (without `kind`).
+    pub build: fn(toml::Table) -> Result<Box<dyn Detector>, ConfigError>,
+}
+
+/// Why a `[[detect]]` table was not understood.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("unknown detector `{name}` in `[[detect]]`{hint}")]
+    Unknown { name: String, hint: String },
+    #[error("settings of detector `{name}`: {cause}")]
+    Settings { name: &'static str, cause: String },
+}
+
+/// Where detectors put what they find. A finding raised again under its id replaces the earlier.
+#[derive(Debug, Default)]
+pub struct Findings {
+    raised: Vec<Finding>,
+}
+
+impl Findings {
+    pub fn raise(&mut self, finding: Finding) {
+        self.raised.push(finding);
+    }
+
+    /// What was raised since the last call, in the order in which it was raised.
+    pub fn take(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.raised)
+    }
+}

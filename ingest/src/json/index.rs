@@ -1,0 +1,205 @@
+//! Marks of a record: one bit a byte for quotes that begin or end a string, and for brackets
+//! outside strings.
+
+/// Bytes that one step looks at.
+const BLOCK: usize = 64;
+
+/// Marks of one record. Bit `i % 64` of word `i / 64` speaks of byte `i`.
+#[derive(Default)]
+pub(super) struct Index {
+    /// Quotes that are not escaped: an opening one, then its closing one, and so on.
+    pub quotes: Vec<u64>,
+    /// `{` and `[` outside strings.
+    pub opens: Vec<u64>,
+    /// `}` and `]` outside strings.
+    pub closes: Vec<u64>,
+    /// Whether any backslash occurs.
+    pub escapes: bool,
+}
+
+/// What the vector step sees in one block.
+struct Seen {
+    backslash: u64,
+    quote: u64,
+    open: u64,
+    close: u64,
+}
+
+/// State between blocks.
+#[derive(Default)]
+struct Carry {
+    /// 1 when the first byte of the next block is escaped.
+    escaped: u64,
+    /// All ones when the next block begins inside a string.
+    in_string: u64,
+}
+
+impl Index {
+    pub fn build(&mut self, bytes: &[u8]) {
+        let words = bytes.len().div_ceil(BLOCK);
+        self.quotes.clear();
+        self.opens.clear();
+        self.closes.clear();
+        self.quotes.reserve(words);
+        self.opens.reserve(words);
+        self.closes.reserve(words);
+        self.escapes = false;
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, as was just asked.
+            unsafe { self.build_avx2(bytes) };
+            return;
+        }
+        self.build_with(bytes, look_portable);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    unsafe fn build_avx2(&mut self, bytes: &[u8]) {
+        // SAFETY: `look_avx2` needs AVX2, which this function's own contract demands.
+        self.build_with(bytes, |block| unsafe { look_avx2(block) });
+    }
+
+    #[inline(always)]
+    fn build_with(&mut self, bytes: &[u8], look: impl Fn(&[u8; BLOCK]) -> Seen) {
+        let mut carry = Carry::default();
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        for block in blocks {
+            self.step(look(block), &mut carry);
+        }
+        if !rest.is_empty() {
+            let mut block = [b' '; BLOCK];
+            block[..rest.len()].copy_from_slice(rest);
+            self.step(look(&block), &mut carry);
+        }
+    }
+
+    #[inline(always)]
+    fn step(&mut self, seen: Seen, carry: &mut Carry) {
+        let escaped = if seen.backslash == 0 {
+            std::mem::take(&mut carry.escaped)
+        } else {
+            self.escapes = true;
+            escaped_bytes(seen.backslash, &mut carry.escaped)
+        };
+        let quotes = seen.quote & !escaped;
+        let in_string = prefix_xor(quotes) ^ carry.in_string;
+        carry.in_string = ((in_string as i64) >> 63) as u64;
+        self.quotes.push(quotes);
+        self.opens.push(seen.open & !in_string);
+        self.closes.push(seen.close & !in_string);
+    }
+}
+
+/// Which bytes have an odd run of backslashes before them.
+#[inline(always)]
+fn escaped_bytes(mut backslash: u64, carry: &mut u64) -> u64 {
+    const EVEN: u64 = 0x5555_5555_5555_5555;
+    backslash &= !*carry;
+    let follows = (backslash << 1) | *carry;
+    let odd_starts = backslash & !EVEN & !follows;
+    let (even_sequences, overflow) = odd_starts.overflowing_add(backslash);
+    *carry = u64::from(overflow);
+    let invert = even_sequences << 1;
+    (EVEN ^ invert) & follows
+}
+
+/// Bit `i` of the result is the parity of bits `0..=i`: ones from an opening quote up to its end.
+#[inline(always)]
+fn prefix_xor(mut bits: u64) -> u64 {
+    bits ^= bits << 1;
+    bits ^= bits << 2;
+    bits ^= bits << 4;
+    bits ^= bits << 8;
+    bits ^= bits << 16;
+    bits ^ (bits << 32)
+}
+
+/// `[` and `{`, and `]` and `}`, differ in one bit, which this sets.
+const FOLD: u8 = 0x20;
+
+fn look_portable(block: &[u8; BLOCK]) -> Seen {
+    let mut seen = Seen { backslash: 0, quote: 0, open: 0, close: 0 };
+    for (at, byte) in block.iter().enumerate() {
+        seen.backslash |= u64::from(*byte == b'\\') << at;
+        seen.quote |= u64::from(*byte == b'"') << at;
+        seen.open |= u64::from(byte | FOLD == b'{') << at;
+        seen.close |= u64::from(byte | FOLD == b'}') << at;
+    }
+    seen
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn look_avx2(block: &[u8; BLOCK]) -> Seen {
+    use std::arch::x86_64::*;
+    // SAFETY: both loads lie within the 64 bytes of `block` and need no alignment.
+    let (low, high) = unsafe {
+        let at = block.as_ptr().cast::<__m256i>();
+        (_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1)))
+    };
+    let equal = |low: __m256i, high: __m256i, byte: u8| -> u64 {
+        let wanted = _mm256_set1_epi8(byte as i8);
+        let low = _mm256_movemask_epi8(_mm256_cmpeq_epi8(low, wanted)) as u32;
+        let high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(high, wanted)) as u32;
+        u64::from(low) | (u64::from(high) << 32)
+    };
+    let fold = _mm256_set1_epi8(FOLD as i8);
+    let (low_folded, high_folded) = (_mm256_or_si256(low, fold), _mm256_or_si256(high, fold));
+    Seen {
+        backslash: equal(low, high, b'\\'),
+        quote: equal(low, high, b'"'),
+        open: equal(low_folded, high_folded, b'{'),
+        close: equal(low_folded, high_folded, b'}'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The marks by the definition, a byte at a time.
+    fn plainly(bytes: &[u8]) -> (Vec<usize>, Vec<usize>, Vec<usize>) {
+        let (mut quotes, mut opens, mut closes) = (vec![], vec![], vec![]);
+        let (mut in_string, mut escaped) = (false, false);
+        for (at, byte) in bytes.iter().enumerate() {
+            let was_escaped = std::mem::take(&mut escaped);
+            match byte {
+                b'\\' if !was_escaped => escaped = true,
+                b'"' if !was_escaped => {
+                    quotes.push(at);
+                    in_string = !in_string;
+                }
+                b'{' | b'[' if !in_string => opens.push(at),
+                b'}' | b']' if !in_string => closes.push(at),
+                _ => {}
+            }
+        }
+        (quotes, opens, closes)
+    }
+
+    fn positions(words: &[u64]) -> Vec<usize> {
+        (0..words.len() * 64).filter(|at| words[at / 64] >> (at % 64) & 1 == 1).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn marks_are_those_of_the_definition(
+            bytes in prop::collection::vec(prop::sample::select(br#"\\\"""{}[]a: ,"#.to_vec()), 0..400)
+        ) {
+            let mut index = Index::default();
+            index.build(&bytes);
+            let found = (positions(&index.quotes), positions(&index.opens), positions(&index.closes));
+            prop_assert_eq!(&found, &plainly(&bytes));
+            let mut portable = Index::default();
+            portable.build_with(&bytes, look_portable);
+            for (at, byte) in bytes.iter().enumerate() {
+                prop_assert!(at >= bytes.len() || *byte != 0);
+            }
+            let slow = (positions(&portable.quotes), positions(&portable.opens), positions(&portable.closes));
+            prop_assert_eq!(&slow, &found);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Bytes to events: sources, containers, redaction, parsers.
+
+pub mod json;

@@ -1,0 +1,1 @@
+//! A finding as OCSF Detection Finding.
