@@ -89,6 +89,48 @@ impl Index {
         self.opens.push(seen.open & !in_string);
         self.closes.push(seen.close & !in_string);
     }
+
+    /// Position of the first quote at or after `from`.
+    #[inline]
+    pub fn quote_from(&self, from: usize) -> Option<usize> {
+        let quotes = &self.quotes;
+        let mut word = from / 64;
+        let mut bits = quotes.get(word)? & (u64::MAX << (from % 64));
+        while bits == 0 {
+            word += 1;
+            bits = *quotes.get(word)?;
+        }
+        Some(word * 64 + bits.trailing_zeros() as usize)
+    }
+
+    /// Position of the bracket that closes the one at `open`.
+    pub fn close_of(&self, open: usize) -> Option<usize> {
+        let Self { opens, closes, .. } = self;
+        let mut word = open / 64;
+        let mask = u64::MAX << (open % 64);
+        let (mut up, mut down) = (opens.get(word)? & mask, closes.get(word)? & mask);
+        let mut depth = 0usize;
+        loop {
+            let falls = down.count_ones() as usize;
+            if depth <= falls {
+                // The end may lie in this word: go from close to close.
+                let mut closed = 0;
+                while down != 0 {
+                    let bit = down.trailing_zeros();
+                    let below = up & ((1u64 << bit) - 1);
+                    closed += 1;
+                    if depth + below.count_ones() as usize == closed {
+                        return Some(word * 64 + bit as usize);
+                    }
+                    down &= down - 1;
+                }
+            }
+            depth = (depth + up.count_ones() as usize).saturating_sub(falls);
+            word += 1;
+            up = *opens.get(word)?;
+            down = *closes.get(word)?;
+        }
+    }
 }
 
 /// Which bytes have an odd run of backslashes before them.

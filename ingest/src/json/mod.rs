@@ -31,6 +31,27 @@ pub fn from_str<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, Error> {
     with_index(record, |index| read::value(record, index))
 }
 
+/// Where the brackets and strings of some bytes begin and end, for whoever cuts records apart.
+pub struct Marks(Index);
+
+impl Marks {
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut index = Index::default();
+        index.build(bytes);
+        Self(index)
+    }
+
+    /// Position of the bracket that closes the one at `open`; `None` when the bytes end before.
+    pub fn close_of(&self, open: usize) -> Option<usize> {
+        self.0.close_of(open)
+    }
+
+    /// Position of the quote that ends the string whose first quote is at `open`.
+    pub fn string_end(&self, open: usize) -> Option<usize> {
+        self.0.quote_from(open + 1)
+    }
+}
+
 fn with_index<R>(record: &str, body: impl FnOnce(&Index) -> R) -> R {
     let mut index = SCRATCH.take().unwrap_or_default();
     index.build(record.as_bytes());

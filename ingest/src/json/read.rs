@@ -132,19 +132,6 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// Position of the first quote at or after `from`.
-    #[inline]
-    fn quote_from(&self, from: usize) -> Option<usize> {
-        let quotes = &self.index.quotes;
-        let mut word = from / 64;
-        let mut bits = quotes.get(word)? & (u64::MAX << (from % 64));
-        while bits == 0 {
-            word += 1;
-            bits = *quotes.get(word)?;
-        }
-        Some(word * 64 + bits.trailing_zeros() as usize)
-    }
-
     /// The text between the quotes at `at`, still escaped; leaves `at` behind it.
     #[inline]
     fn string(&mut self) -> Result<&'a str, Error> {
@@ -152,8 +139,10 @@ impl<'a> Reader<'a, '_> {
             return Err(self.unexpected("a string"));
         }
         let start = self.at + 1;
-        let end =
-            self.quote_from(start).ok_or_else(|| Error::message("a string without an end"))?;
+        let end = self
+            .index
+            .quote_from(start)
+            .ok_or_else(|| Error::message("a string without an end"))?;
         self.at = end + 1;
         Ok(&self.record[start..end])
     }
@@ -180,6 +169,7 @@ impl<'a> Reader<'a, '_> {
             Some(b'"') => self.string().map(drop),
             Some(b'{' | b'[') => {
                 self.at = self
+                    .index
                     .close_of(self.at)
                     .ok_or_else(|| Error::message("an object or array without an end"))?
                     + 1;
@@ -187,35 +177,6 @@ impl<'a> Reader<'a, '_> {
             }
             Some(_) => self.scalar().map(drop),
             None => Err(self.unexpected("a value")),
-        }
-    }
-
-    /// Position of the bracket that closes the one at `open`.
-    fn close_of(&self, open: usize) -> Option<usize> {
-        let Index { opens, closes, .. } = self.index;
-        let mut word = open / 64;
-        let mask = u64::MAX << (open % 64);
-        let (mut up, mut down) = (opens[word] & mask, closes[word] & mask);
-        let mut depth = 0usize;
-        loop {
-            let falls = down.count_ones() as usize;
-            if depth <= falls {
-                // The end may lie in this word: go from close to close.
-                let mut closed = 0;
-                while down != 0 {
-                    let bit = down.trailing_zeros();
-                    let below = up & ((1u64 << bit) - 1);
-                    closed += 1;
-                    if depth + below.count_ones() as usize == closed {
-                        return Some(word * 64 + bit as usize);
-                    }
-                    down &= down - 1;
-                }
-            }
-            depth = (depth + up.count_ones() as usize).saturating_sub(falls);
-            word += 1;
-            up = *opens.get(word)?;
-            down = *closes.get(word)?;
         }
     }
 

@@ -1,0 +1,252 @@
+//! Bytes of a source as records: what a parser is handed.
+
+use crate::container::{Found, Framing, Walk};
+use crate::json;
+use crate::redact::Redactor;
+use arrow_buffer::Buffer;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Arc;
+
+/// A piece of a source, cut between two records.
+#[derive(Debug)]
+pub struct Block {
+    /// Where it comes from: a file's path, `-` for standard input.
+    pub origin: Arc<str>,
+    pub bytes: Vec<u8>,
+    pub framing: Framing,
+    /// State of the walk at the first byte, for a long file of [`Framing::Values`].
+    pub walk: Walk,
+    /// Number of the first line or record, counted from 1.
+    pub first_position: u64,
+}
+
+/// Records of one block: valid UTF-8, secrets redacted, wrappers taken off.
+pub struct Payload {
+    origin: Arc<str>,
+    buffer: Buffer,
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: usize,
+    end: usize,
+    position: u64,
+}
+
+impl Payload {
+    /// Redacts a block and finds its records.
+    ///
+    /// Errors: what is no text, or no record, goes to `rejects` with its position.
+    pub fn new(block: Block, redactor: &Redactor, rejects: &mut Rejects) -> Self {
+        let bytes = match redactor.redact(&block.bytes) {
+            Some(redacted) => redacted,
+            None => block.bytes,
+        };
+        let mut spans = Vec::with_capacity(bytes.len() / 900 + 4);
+        match block.framing {
+            Framing::Lines => lines(&bytes, block.first_position, &mut spans, rejects),
+            Framing::Values => {
+                let mut position = block.first_position;
+                values(&bytes, 0, block.walk, &mut position, true, &mut spans, rejects);
+            }
+        }
+        if simdutf8::basic::from_utf8(&bytes).is_err() {
+            spans.retain(|span| match simdutf8::compat::from_utf8(&bytes[span.start..span.end]) {
+                Ok(_) => true,
+                Err(cause) => {
+                    let at = cause.valid_up_to();
+                    rejects.push(span.position, format_args!("not UTF-8 from byte {at} on"));
+                    false
+                }
+            });
+        }
+        Self { origin: block.origin, buffer: Buffer::from_vec(bytes), spans }
+    }
+
+    /// Where the block came from.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The bytes that the records lie in, for [`telltale_schema::EventBuilder::new`].
+    pub fn buffer(&self) -> Buffer {
+        self.buffer.clone()
+    }
+
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Position (line or record number in the source, from 1) and text of every record.
+    pub fn records(&self) -> impl Iterator<Item = (u64, &str)> {
+        let bytes = self.buffer.as_slice();
+        self.spans.iter().map(move |span| {
+            let record = &bytes[span.start..span.end];
+            // SAFETY: `Payload::new` keeps only spans whose bytes it has found to be UTF-8, and
+            // nothing changes a `Buffer`.
+            (span.position, unsafe { std::str::from_utf8_unchecked(record) })
+        })
+    }
+
+    /// The same records, each replaced by what `inner` makes of it: an exporter's envelope taken
+    /// off. Records of which it makes nothing stay as they are.
+    pub fn unwrapped(&self, inner: impl Fn(&str, &mut Vec<String>)) -> Self {
+        let (mut bytes, mut spans, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        for (position, record) in self.records() {
+            found.clear();
+            inner(record, &mut found);
+            if found.is_empty() {
+                found.push(record.to_owned());
+            }
+            for text in &found {
+                spans.push(Span { start: bytes.len(), end: bytes.len() + text.len(), position });
+                bytes.extend_from_slice(text.as_bytes());
+                bytes.push(b'\n');
+            }
+        }
+        Self { origin: Arc::clone(&self.origin), buffer: Buffer::from_vec(bytes), spans }
+    }
+
+    /// The records for which `keep` says yes, over the same bytes.
+    pub fn only(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
+        let kept = self.records().zip(&self.spans).filter(|((_, record), _)| keep(record));
+        Self {
+            origin: Arc::clone(&self.origin),
+            buffer: self.buffer.clone(),
+            spans: kept.map(|(_, span)| *span).collect(),
+        }
+    }
+}
+
+fn lines(bytes: &[u8], first: u64, spans: &mut Vec<Span>, rejects: &mut Rejects) {
+    let mut start = 0;
+    let mut position = first;
+    let ends = memchr::memchr_iter(b'\n', bytes).chain(std::iter::once(bytes.len()));
+    for end in ends {
+        let line = &bytes[start.min(end)..end];
+        let from = start + line.len() - line.trim_ascii_start().len();
+        let to = from + line.trim_ascii().len();
+        if from < to {
+            // An array or a wrapper on one line, as Firehose and `jq -c` write them.
+            let array = bytes[from] == b'[' && matches!(bytes.get(from + 1), Some(b'{' | b'['));
+            if array || (bytes[from] == b'{' && crate::container::is_wrapper(&bytes[from..to])) {
+                let mut same = position;
+                values(&bytes[from..to], from, Walk::default(), &mut same, false, spans, rejects);
+            } else {
+                spans.push(Span { start: from, end: to, position });
+            }
+        }
+        start = end + 1;
+        position += 1;
+    }
+}
+
+/// Walks JSON values; `count` lets every record have a position of its own.
+fn values(
+    bytes: &[u8],
+    offset: usize,
+    mut walk: Walk,
+    position: &mut u64,
+    count: bool,
+    spans: &mut Vec<Span>,
+    rejects: &mut Rejects,
+) {
+    let marks = json::Marks::of(bytes);
+    let mut at = 0;
+    loop {
+        match walk.next(&marks, bytes, &mut at) {
+            Found::Record(start, end) => {
+                spans.push(Span { start: offset + start, end: offset + end, position: *position });
+            }
+            Found::Junk(why) => rejects.push(*position, why),
+            Found::Cut(_) => {
+                rejects.push(*position, "the record is cut off: its end is missing");
+                return;
+            }
+            Found::End => return,
+        }
+        *position += u64::from(count);
+    }
+}
+
+/// What a source said that is no event, with why: bounded, however much of it there is.
+#[derive(Debug, Default)]
+pub struct Rejects {
+    by_reason: BTreeMap<String, Reject>,
+    total: u64,
+}
+
+/// One reason for rejection within one source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// Line or record number of the first one, from 1; 0 where it concerns the whole source.
+    pub position: u64,
+    pub reason: String,
+    /// Records rejected for it.
+    pub count: u64,
+}
+
+impl Rejects {
+    /// Different reasons that are kept apart; what comes later is counted as `other reasons`.
+    const MAX_REASONS: usize = 50;
+    /// A reason may quote the record, but not at any length.
+    const MAX_REASON_CHARS: usize = 300;
+
+    /// Rejects one record.
+    pub fn push(&mut self, position: u64, cause: impl Display) {
+        self.add(Reject { position, reason: cause.to_string(), count: 1 });
+    }
+
+    /// Says something about the source as a whole, which counts no record.
+    pub fn remark(&mut self, cause: impl Display) {
+        self.add(Reject { position: 0, reason: cause.to_string(), count: 0 });
+    }
+
+    fn add(&mut self, mut reject: Reject) {
+        self.total += reject.count;
+        if let Some((cut, _)) = reject.reason.char_indices().nth(Self::MAX_REASON_CHARS) {
+            reject.reason.truncate(cut);
+            reject.reason.push('…');
+        }
+        if self.by_reason.len() >= Self::MAX_REASONS && !self.by_reason.contains_key(&reject.reason)
+        {
+            reject.reason = "other reasons".to_owned();
+        }
+        let entry = self.by_reason.entry(reject.reason.clone());
+        entry
+            .and_modify(|known| {
+                known.count += reject.count;
+                known.position = known.position.min(reject.position);
+            })
+            .or_insert(reject);
+    }
+
+    /// Takes in what another block of the same source was rejected for.
+    pub fn merge(&mut self, other: Rejects) {
+        for (_, reject) in other.by_reason {
+            self.add(reject);
+        }
+    }
+
+    /// Records rejected.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_reason.is_empty()
+    }
+
+    /// In order of the first position, then the reason.
+    pub fn into_sorted(self) -> Vec<Reject> {
+        let mut all: Vec<_> = self.by_reason.into_values().collect();
+        all.sort_by(|a, b| (a.position, &a.reason).cmp(&(b.position, &b.reason)));
+        all
+    }
+}
