@@ -1,5 +1,7 @@
 //! One file for each log, in alphabetical order: what the bytes of a record mean.
 
+mod aws_cloudtrail;
+
 use crate::json;
 use crate::payload::{Payload, Rejects};
 use telltale_schema::EventBuilder;
@@ -27,7 +29,7 @@ pub trait Parser: Sync {
 }
 
 /// Every parser, in alphabetical order.
-pub static PARSERS: &[&dyn Parser] = &[];
+pub static PARSERS: &[&dyn Parser] = &[&aws_cloudtrail::AwsCloudtrail];
 
 /// The parser of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Parser> {

@@ -1,0 +1,404 @@
+//! AWS CloudTrail: management, data and sign-in events, as delivered to S3 (`{"Records":[…]}`,
+//! gzip), as single events or arrays, and as SIEMs export them.
+//! <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
+//!
+//! - **principal**: the user's or root's ARN; for a session the ARN of its role, the session's
+//!   name in `session_id`; for a service acting for itself its DNS name.
+//! - **target**: the role of AssumeRole, also when it was denied (then it stands only in
+//!   `errorMessage`); the user or role that an IAM call acts on.
+//! - **credential**: `accessKeyId`; the key that the event minted in `issued_credential_id`.
+//! - **time**: `eventTime`, else the exporter's `@timestamp`; when it was read where neither is a
+//!   time, which some redacted exports do.
+
+mod operation;
+
+use super::Parser;
+use crate::json::{self, Raw, Text};
+use crate::payload::{Payload, Rejects};
+use crate::value::{address, event_id};
+use memchr::memmem;
+use operation::{Subject, Verb};
+use serde::Deserialize;
+use std::borrow::Cow;
+use telltale_schema::time::{parse_instant, parse_lenient};
+use telltale_schema::{Event, EventBuilder, Micros, Outcome, PrincipalKind};
+
+pub struct AwsCloudtrail;
+
+const NAME: &str = "aws_cloudtrail";
+
+impl Parser for AwsCloudtrail {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn help(&self) -> &'static str {
+        "AWS CloudTrail: API calls, sign-ins and role sessions of AWS accounts"
+    }
+
+    fn source(&self) -> &'static str {
+        include_str!("aws_cloudtrail.rs")
+    }
+
+    fn recognises(&self, record: &str) -> bool {
+        let has = |name: &str| memmem::find(record.as_bytes(), name.as_bytes()).is_some();
+        record.starts_with('{')
+            && has("\"eventName\"")
+            && (has("\"eventSource\"") || has("\"eventVersion\""))
+            && (has("\"userIdentity\"") || has("\"recipientAccountId\"") || has("\"awsRegion\""))
+            && !has("\"requestParams\"")
+    }
+
+    fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects) {
+        for (position, text) in payload.records() {
+            match json::from_str::<Record<'_>>(text) {
+                Ok(record) => {
+                    if let Err(cause) = record.append_to(text, events) {
+                        rejects.push(position, cause);
+                    }
+                }
+                Err(cause) => rejects.push(position, cause),
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record<'a> {
+    #[serde(borrow, default, rename = "eventID")]
+    event_id: Text<'a>,
+    #[serde(borrow, default)]
+    event_time: Text<'a>,
+    /// What Logstash makes of `eventTime`.
+    #[serde(borrow, default, rename = "@timestamp")]
+    timestamp: Text<'a>,
+    #[serde(borrow, default)]
+    event_name: Text<'a>,
+    #[serde(borrow, default)]
+    event_source: Text<'a>,
+    #[serde(borrow, default)]
+    aws_region: Text<'a>,
+    #[serde(borrow, default, rename = "sourceIPAddress")]
+    source_ip_address: Text<'a>,
+    #[serde(borrow, default)]
+    user_agent: Text<'a>,
+    #[serde(borrow, default)]
+    error_code: Text<'a>,
+    #[serde(borrow, default)]
+    error_message: Text<'a>,
+    #[serde(borrow, default)]
+    user_identity: Option<UserIdentity<'a>>,
+    #[serde(borrow, default)]
+    request_parameters: Option<Raw<'a>>,
+    #[serde(borrow, default)]
+    response_elements: Option<Raw<'a>>,
+    #[serde(borrow, default)]
+    resources: Option<Raw<'a>>,
+    #[serde(borrow, default)]
+    recipient_account_id: Text<'a>,
+    #[serde(borrow, default)]
+    session_credential_from_console: Text<'a>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct UserIdentity<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Text<'a>,
+    #[serde(borrow, default)]
+    principal_id: Text<'a>,
+    #[serde(borrow, default)]
+    arn: Text<'a>,
+    #[serde(borrow, default)]
+    account_id: Text<'a>,
+    #[serde(borrow, default)]
+    access_key_id: Text<'a>,
+    #[serde(borrow, default)]
+    user_name: Text<'a>,
+    #[serde(borrow, default)]
+    invoked_by: Text<'a>,
+    #[serde(borrow, default)]
+    session_context: Option<SessionContext<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct SessionContext<'a> {
+    #[serde(borrow, default)]
+    session_issuer: Option<SessionIssuer<'a>>,
+    #[serde(borrow, default)]
+    attributes: Option<Attributes<'a>>,
+    #[serde(borrow, default)]
+    source_identity: Text<'a>,
+}
+
+#[derive(Deserialize, Default)]
+struct SessionIssuer<'a> {
+    #[serde(borrow, default)]
+    arn: Text<'a>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Attributes<'a> {
+    #[serde(borrow, default)]
+    creation_date: Text<'a>,
+    #[serde(borrow, default)]
+    mfa_authenticated: Text<'a>,
+}
+
+/// Who acted: what `userIdentity` means.
+#[derive(Default)]
+struct Who<'a> {
+    id: Option<Cow<'a, str>>,
+    kind: Option<PrincipalKind>,
+    session: Option<&'a str>,
+}
+
+impl Record<'_> {
+    fn append_to(&self, text: &str, events: &mut EventBuilder) -> Result<(), String> {
+        let Some(name) = self.event_name.get() else {
+            return Err("`eventName` is missing".to_owned());
+        };
+        let nobody = UserIdentity::default();
+        let user = self.user_identity.as_ref().unwrap_or(&nobody);
+        let tenant = self.recipient_account_id.get().or(user.account_id.get());
+        let service = self.event_source.get();
+        let verb = operation::classify(service.unwrap_or_default(), name);
+        let who = user.who(self.session_credential_from_console.is("true"), verb);
+        let (outcome, status_code) = self.outcome();
+        let subject = match verb.subject {
+            Subject::None => operation::Details::default(),
+            _ => operation::details(
+                verb,
+                self.request_parameters,
+                self.response_elements,
+                self.error_message.get(),
+            ),
+        };
+        let target = subject.target(verb, tenant, who.id.as_deref());
+        let resource = self.resources.and_then(first_resource);
+        let kind = subject.kind.unwrap_or(verb.kind);
+        let source_identity = user.session_context.as_ref().and_then(|s| s.source_identity.get());
+        let mut chain = [""; 3];
+        let mut links = 0;
+        if let (telltale_schema::Kind::Impersonation, Some(target)) = (kind, target.as_deref()) {
+            for link in [source_identity, who.id.as_deref(), Some(target)].into_iter().flatten() {
+                chain[links] = link;
+                links += 1;
+            }
+        }
+        let attributes = user.session_context.as_ref().and_then(|s| s.attributes.as_ref());
+        let source_ip = self.source_ip_address.get().and_then(address);
+        let credential = user.access_key_id.get();
+        events.push(&Event {
+            event_id: match self.event_id.get() {
+                Some(id) => event_id(NAME, tenant, &[id]),
+                None => event_id(NAME, tenant, &[text]),
+            },
+            tenant,
+            kind,
+            operation: Some(name),
+            service,
+            outcome,
+            status_code,
+            error_code: self.error_code.get(),
+            principal_id: who.id.as_deref(),
+            principal_kind: who.kind.unwrap_or(PrincipalKind::Unknown),
+            principal_name: user.user_name.get(),
+            target_id: target.as_deref(),
+            delegation_chain: &chain[..links],
+            credential_id: credential,
+            credential_kind: credential.and_then(key_kind),
+            credential_issued_at: attributes
+                .and_then(|a| a.creation_date.get())
+                .and_then(parse_instant),
+            credential_expires_at: None,
+            issued_credential_id: subject.issued.get(),
+            session_id: who.session,
+            source_ip: source_ip.as_deref(),
+            user_agent: self.user_agent.get().map(without_brackets),
+            resource: resource.as_ref().and_then(Text::get).or(subject.resource.get()),
+            region: self.aws_region.get(),
+            instance_id: who.session.filter(|session| is_instance(session)),
+            raw: Some(text),
+            ..Event::new(NAME, self.time(events.received_at()))
+        });
+        Ok(())
+    }
+
+    fn time(&self, received_at: Micros) -> Micros {
+        [&self.event_time, &self.timestamp]
+            .into_iter()
+            .filter_map(Text::get)
+            .find_map(|text| parse_instant(text).or_else(|| parse_lenient(text)))
+            .unwrap_or(received_at)
+    }
+
+    /// `errorCode` decides; a failed console sign-in has none and says so in `responseElements`.
+    fn outcome(&self) -> (Outcome, Option<i16>) {
+        let Some(code) = self.error_code.get() else {
+            let failed_login = self.response_elements.is_some_and(|response| {
+                response.0.len() < 200
+                    && memmem::find(response.0.as_bytes(), b"\"Failure\"").is_some()
+            });
+            return match failed_login {
+                true => (Outcome::Failure, Some(401)),
+                false => (Outcome::Success, Some(200)),
+            };
+        };
+        let has = |part: &str| code.contains(part);
+        if has("AccessDenied") || has("Unauthorized") || has("NotAuthorized") || has("Forbidden") {
+            (Outcome::Denied, Some(403))
+        } else if has("InvalidClientTokenId")
+            || has("ExpiredToken")
+            || has("SignatureDoesNotMatch")
+            || has("AuthFailure")
+            || has("UnrecognizedClient")
+            || has("InvalidIdentityToken")
+            || has("IncompleteSignature")
+            || has("MissingAuthenticationToken")
+            || has("InvalidAccessKeyId")
+            || has("TokenRefreshRequired")
+            || has("Failed authentication")
+        {
+            (Outcome::Failure, Some(401))
+        } else if has("Throttl") || has("RequestLimitExceeded") || has("TooManyRequests") {
+            (Outcome::Error, Some(429))
+        } else if has("NoSuch") || has("NotFound") || has("NotExist") {
+            (Outcome::Error, Some(404))
+        } else if has("InternalError") || has("InternalFailure") || has("ServiceUnavailable") {
+            (Outcome::Error, Some(500))
+        } else {
+            (Outcome::Error, Some(400))
+        }
+    }
+}
+
+impl<'a> UserIdentity<'a> {
+    fn who(&'a self, console: bool, verb: &Verb) -> Who<'a> {
+        let arn = self.arn.get();
+        let kind = self.kind.get();
+        let issuer = self
+            .session_context
+            .as_ref()
+            .and_then(|context| context.session_issuer.as_ref())
+            .and_then(|issuer| issuer.arn.get());
+        let is_session = matches!(kind, Some("AssumedRole"))
+            || arn.is_some_and(|arn| arn.contains(":assumed-role/"));
+        if is_session {
+            let id = issuer.map(Cow::Borrowed).or_else(|| arn.and_then(role_of_session));
+            let session = arn
+                .and_then(|arn| arn.rsplit_once('/').map(|(_, session)| session))
+                .or_else(|| self.principal_id.get()?.split_once(':').map(|(_, session)| session));
+            let role = id.as_deref().unwrap_or_default();
+            let kind = if role.contains(":role/aws-service-role/")
+                || role.contains("/AWSServiceRoleFor")
+            {
+                PrincipalKind::System
+            } else if role.contains("/AWSReservedSSO_") {
+                PrincipalKind::Human
+            } else if session.is_some_and(is_instance) {
+                PrincipalKind::Workload
+            } else {
+                PrincipalKind::Role
+            };
+            return Who {
+                id: id.or_else(|| self.principal_id.get().map(Cow::Borrowed)),
+                kind: Some(kind),
+                session,
+            };
+        }
+        let mfa = self
+            .session_context
+            .as_ref()
+            .and_then(|context| context.attributes.as_ref())
+            .is_some_and(|attributes| attributes.mfa_authenticated.is("true"));
+        match kind {
+            Some("Root") => Who::of(arn.or(self.account_id.get()), PrincipalKind::Human),
+            Some("IAMUser") if console || mfa || verb.is_sign_in => Who::of(
+                arn.or(self.user_name.get()).or(self.principal_id.get()),
+                PrincipalKind::Human,
+            ),
+            Some("IAMUser") => Who::of(
+                arn.or(self.user_name.get()).or(self.principal_id.get()),
+                PrincipalKind::ServiceAccount,
+            ),
+            Some("AWSService") => Who::of(self.invoked_by.get().or(arn), PrincipalKind::System),
+            Some("FederatedUser") => Who {
+                session: arn.and_then(|arn| arn.rsplit_once('/').map(|(_, session)| session)),
+                ..Who::of(issuer.or(arn), PrincipalKind::Unknown)
+            },
+            Some("WebIdentityUser") => {
+                Who::of(self.user_name.get().or(self.principal_id.get()), PrincipalKind::Workload)
+            }
+            Some("SAMLUser" | "IdentityCenterUser" | "Directory") => {
+                Who::of(self.user_name.get().or(self.principal_id.get()), PrincipalKind::Human)
+            }
+            // A caller of another account is known by its unique id, a session's name behind it.
+            Some("AWSAccount") => {
+                let id = arn.or_else(|| {
+                    self.principal_id.get().map(|id| id.split_once(':').map_or(id, |(id, _)| id))
+                });
+                let session = self.principal_id.get().and_then(|id| id.split_once(':'));
+                Who {
+                    session: session.map(|(_, session)| session),
+                    ..Who::of(id.or(self.account_id.get()), PrincipalKind::Unknown)
+                }
+            }
+            None if self.invoked_by.get().is_some() => {
+                Who::of(self.invoked_by.get(), PrincipalKind::System)
+            }
+            _ => Who::of(
+                arn.or(self.user_name.get()).or(self.principal_id.get()).or(self.account_id.get()),
+                PrincipalKind::Unknown,
+            ),
+        }
+    }
+}
+
+impl<'a> Who<'a> {
+    fn of(id: Option<&'a str>, kind: PrincipalKind) -> Self {
+        Self { id: id.map(Cow::Borrowed), kind: Some(kind), session: None }
+    }
+}
+
+/// `arn:aws:sts::1:assumed-role/NAME/SESSION` to `arn:aws:iam::1:role/NAME`.
+fn role_of_session(arn: &str) -> Option<Cow<'_, str>> {
+    let (head, rest) = arn.split_once(":assumed-role/")?;
+    let name = rest.split('/').next()?;
+    let (partition, account) = head.split_once(":sts::")?;
+    Some(Cow::Owned(format!("{partition}:iam::{account}:role/{name}")))
+}
+
+/// `i-` and hexadecimal digits: the session that EC2 delivers to an instance.
+fn is_instance(session: &str) -> bool {
+    session
+        .strip_prefix("i-")
+        .is_some_and(|id| id.len() >= 8 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn key_kind(id: &str) -> Option<&'static str> {
+    match id.get(..4)? {
+        "AKIA" => Some("access_key"),
+        "ASIA" => Some("session_key"),
+        _ => None,
+    }
+}
+
+/// S3 writes the user agent in brackets.
+fn without_brackets(text: &str) -> &str {
+    text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text)
+}
+
+/// The ARN of the first of `resources`.
+fn first_resource(raw: Raw<'_>) -> Option<Text<'_>> {
+    #[derive(Deserialize)]
+    struct Resource<'a> {
+        #[serde(borrow, default, rename = "ARN", alias = "arn")]
+        arn: Text<'a>,
+    }
+    let all: Vec<Resource<'_>> = raw.read().ok()?;
+    all.into_iter().next().map(|resource| resource.arn)
+}
