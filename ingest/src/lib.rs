@@ -9,6 +9,7 @@ pub mod json;
 pub mod parsers;
 pub mod payload;
 pub mod redact;
+pub mod sources;
 pub mod value;
 
 pub use parsers::{PARSERS, Parser};

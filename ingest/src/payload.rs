@@ -39,11 +39,16 @@ impl Payload {
     /// Redacts a block and finds its records.
     ///
     /// Errors: what is no text, or no record, goes to `rejects` with its position.
-    pub fn new(block: Block, redactor: &Redactor, rejects: &mut Rejects) -> Self {
-        let bytes = match redactor.redact(&block.bytes) {
-            Some(redacted) => redacted,
-            None => block.bytes,
-        };
+    pub fn new(mut block: Block, redactor: &Redactor, rejects: &mut Rejects) -> Self {
+        if let Some(redacted) = redactor.redact(&block.bytes) {
+            block.bytes = redacted;
+        }
+        Self::unredacted(block, rejects)
+    }
+
+    /// Finds the records of a block as it is: to recognise it, not to make events of it.
+    pub fn unredacted(block: Block, rejects: &mut Rejects) -> Self {
+        let bytes = block.bytes;
         let mut spans = Vec::with_capacity(bytes.len() / 900 + 4);
         match block.framing {
             Framing::Lines => lines(&bytes, block.first_position, &mut spans, rejects),

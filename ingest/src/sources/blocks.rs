@@ -1,0 +1,460 @@
+//! One stream of bytes, cut into blocks between two records.
+
+use crate::container::{Found, Framing, Walk, sniff};
+use crate::json::Marks;
+use crate::parsers::{self, Parser, open_envelope};
+use crate::payload::{Block, Payload, Rejects};
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bounds on what is held of one stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a block; a longer record makes a longer block.
+    pub block_bytes: usize,
+    /// Bytes of one record; a longer one is rejected and passed over.
+    pub record_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { block_bytes: 2 << 20, record_bytes: 16 << 20 }
+    }
+}
+
+/// How the records of a stream are to be read, seen from its beginning.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    /// The parser of every record; `None` where records of several logs are mixed.
+    pub parser: Option<&'static dyn Parser>,
+    /// Whether records lie in an exporter's envelope.
+    pub envelope: bool,
+}
+
+/// Records at the beginning of a stream that are looked at to recognise it.
+const SAMPLE_RECORDS: usize = 300;
+/// The same for lines of text, of which few may be audit records.
+const SAMPLE_LINES: usize = 20_000;
+/// Bytes at the beginning of a stream that are looked at to recognise it.
+const SAMPLE_BYTES: usize = 1 << 20;
+
+/// Bytes that are read before the framing is decided.
+const SNIFF_BYTES: usize = 64 << 10;
+
+/// Reads a stream block by block.
+pub struct BlockReader {
+    origin: Arc<str>,
+    reader: Box<dyn Read + Send>,
+    limits: Limits,
+    forced: Option<&'static dyn Parser>,
+    /// Read and not yet handed over.
+    rest: Vec<u8>,
+    state: State,
+    walk: Walk,
+    position: u64,
+    /// Set once the beginning was looked at.
+    begun: Option<(Framing, Plan)>,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Reading,
+    /// Passing over the rest of a line that is too long.
+    Skipping,
+    /// The stream has ended, `rest` has not.
+    Ended,
+    Done,
+}
+
+/// Counts the bytes that pass.
+struct Counted<R> {
+    inner: R,
+    bytes: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+impl BlockReader {
+    /// Reads `stream`, which may be gzip or zstd, adding what was read of it to `bytes`.
+    ///
+    /// Errors: those of reading its first bytes.
+    pub fn new(
+        origin: &str,
+        stream: impl Read + Send + 'static,
+        forced: Option<&'static dyn Parser>,
+        limits: Limits,
+        bytes: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
+        let mut stream = BufReader::with_capacity(256 << 10, Counted { inner: stream, bytes });
+        let head = io::BufRead::fill_buf(&mut stream)?;
+        let reader: Box<dyn Read + Send> = match head {
+            [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(stream)?),
+            _ => Box::new(stream),
+        };
+        Ok(Self {
+            origin: origin.into(),
+            reader,
+            limits,
+            forced,
+            rest: Vec::new(),
+            state: State::Reading,
+            walk: Walk::default(),
+            position: 1,
+            begun: None,
+        })
+    }
+
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The next block and how to read it; `None` at the end, or where no parser knows the stream.
+    ///
+    /// Errors: what cannot be read (a gzip that was cut, a line too long) goes to `rejects`, and
+    /// what was read before it is handed over.
+    pub fn next_block(&mut self, rejects: &mut Rejects) -> Option<(Block, Plan)> {
+        loop {
+            if self.state == State::Done {
+                return None;
+            }
+            self.fill(rejects);
+            if self.begun.is_none() && !self.begin(rejects) {
+                self.state = State::Done;
+                return None;
+            }
+            let (framing, plan) = self.begun?;
+            let ended = self.state == State::Ended;
+            let block = match framing {
+                Framing::Lines => self.cut_lines(ended, rejects),
+                Framing::Values => self.cut_values(ended, rejects),
+            };
+            if ended && self.rest.is_empty() {
+                self.state = State::Done;
+            }
+            if let Some(block) = block {
+                return Some((block, plan));
+            }
+        }
+    }
+
+    /// Reads until a block is full or the stream ends.
+    fn fill(&mut self, rejects: &mut Rejects) {
+        // A record that did not fit doubles what is read, so that no byte is looked at often.
+        let wanted = match self.rest.len() {
+            0 if self.begun.is_none() => self.limits.block_bytes.max(SNIFF_BYTES),
+            held => (held * 2).max(self.limits.block_bytes),
+        };
+        while self.rest.len() < wanted && self.state != State::Ended {
+            let have = self.rest.len();
+            let mut piece = self.reader.by_ref().take((wanted - have) as u64);
+            match piece.read_to_end(&mut self.rest) {
+                Ok(0) => self.state = State::Ended,
+                Ok(_) if self.state == State::Skipping => self.skip_line(),
+                Ok(_) => {}
+                Err(cause) => {
+                    let what = match cause.kind() {
+                        io::ErrorKind::UnexpectedEof => {
+                            "the compressed file ends too early, it was cut off".to_owned()
+                        }
+                        _ => format!("reading stops here: {cause}"),
+                    };
+                    rejects.remark(format_args!("{what}; what was read before it is kept"));
+                    self.state = State::Ended;
+                }
+            }
+        }
+    }
+
+    fn skip_line(&mut self) {
+        match memchr::memchr(b'\n', &self.rest) {
+            Some(end) => {
+                self.rest.drain(..=end);
+                self.position += 1;
+                self.state = State::Reading;
+            }
+            None => self.rest.clear(),
+        }
+    }
+
+    /// Looks at the beginning; `false` when there is nothing here for any parser.
+    fn begin(&mut self, rejects: &mut Rejects) -> bool {
+        if self.rest.starts_with(&[0xef, 0xbb, 0xbf]) {
+            self.rest.drain(..3);
+        }
+        if self.rest.trim_ascii().is_empty() {
+            return self.state != State::Ended && !self.rest.is_empty();
+        }
+        if let Some(what) = foreign(&self.rest) {
+            rejects.remark(what);
+            return false;
+        }
+        let ended = self.state == State::Ended;
+        let framing = sniff(&self.rest, ended);
+        match plan(&self.origin, &self.rest, framing, self.forced) {
+            Some(plan) => {
+                self.begun = Some((framing, plan));
+                true
+            }
+            None => {
+                let head: String = String::from_utf8_lossy(&self.rest[..self.rest.len().min(200)])
+                    .chars()
+                    .filter(|c| !c.is_control())
+                    .take(40)
+                    .collect();
+                rejects.remark(format_args!(
+                    "no parser recognises the content, which begins with `{head}…`; name its parser with `--log` if it is an audit log"
+                ));
+                false
+            }
+        }
+    }
+
+    fn block(&mut self, end: usize, framing: Framing, walk: Walk, records: u64) -> Option<Block> {
+        if end == 0 {
+            return None;
+        }
+        let rest = self.rest.split_off(end);
+        let first_position = self.position;
+        self.position += records;
+        Some(Block {
+            origin: Arc::clone(&self.origin),
+            bytes: std::mem::replace(&mut self.rest, rest),
+            framing,
+            walk,
+            first_position,
+        })
+    }
+
+    fn cut_lines(&mut self, ended: bool, rejects: &mut Rejects) -> Option<Block> {
+        let window = self.rest.len().min(self.limits.block_bytes);
+        let newline = memchr::memrchr(b'\n', &self.rest[..window])
+            .or_else(|| Some(window + memchr::memchr(b'\n', &self.rest[window..])?));
+        let end = match newline {
+            _ if ended && window == self.rest.len() => window,
+            Some(newline) => newline + 1,
+            None if ended => self.rest.len(),
+            None => 0,
+        };
+        let line_is_too_long = end > self.limits.record_bytes && end > window
+            || end == 0 && self.rest.len() > self.limits.record_bytes;
+        if line_is_too_long {
+            self.too_long(rejects);
+            self.rest.drain(..if end == 0 { self.rest.len() } else { end });
+            self.position += 1;
+            if end == 0 {
+                self.position -= 1;
+                self.state = State::Skipping;
+            }
+            return None;
+        }
+        let lines = memchr::memchr_iter(b'\n', &self.rest[..end]).count() as u64;
+        self.block(end, Framing::Lines, Walk::default(), lines)
+    }
+
+    fn cut_values(&mut self, ended: bool, rejects: &mut Rejects) -> Option<Block> {
+        let walk = self.walk.clone();
+        let marks = Marks::of(&self.rest);
+        let (mut at, mut end, mut records) = (0, 0, 0);
+        let mut ahead = walk.clone();
+        while end < self.limits.block_bytes {
+            let found = ahead.next(&marks, &self.rest, &mut at);
+            if matches!(found, Found::Cut(_)) {
+                if ended {
+                    end = self.rest.len();
+                }
+                break;
+            }
+            (end, self.walk) = (at, ahead.clone());
+            records += 1;
+            if found == Found::End {
+                break;
+            }
+        }
+        if end == 0 && self.rest.len() > self.limits.record_bytes {
+            self.too_long(rejects);
+            rejects.remark("the rest of the file was not read");
+            self.state = State::Done;
+            return None;
+        }
+        self.block(end, Framing::Values, walk, records)
+    }
+
+    fn too_long(&mut self, rejects: &mut Rejects) {
+        let limit = self.limits.record_bytes >> 20;
+        let cause = format_args!("the record is longer than {limit} MiB");
+        match self.begun {
+            Some(_) => rejects.push(self.position, cause),
+            None => rejects.remark(cause),
+        }
+    }
+}
+
+/// What kind of file it is that holds no text.
+fn foreign(head: &[u8]) -> Option<&'static str> {
+    match head {
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => Some("a zip archive; unpack it first"),
+        [b'B', b'Z', b'h', ..] => {
+            Some("compressed with bzip2; decompress it first (gzip and zstd are read as they are)")
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
+            Some("compressed with xz; decompress it first (gzip and zstd are read as they are)")
+        }
+        [b'P', b'A', b'R', b'1', ..] => {
+            Some("a Parquet file, not an audit log as its system writes it")
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16 text; convert it to UTF-8 first"),
+        _ if head[..head.len().min(8192)].contains(&0) => Some("a binary file, no parser reads it"),
+        _ => None,
+    }
+}
+
+/// How to read the stream that begins with `head`; `None` where no parser recognises a record.
+fn plan(
+    origin: &Arc<str>,
+    head: &[u8],
+    framing: Framing,
+    forced: Option<&'static dyn Parser>,
+) -> Option<Plan> {
+    let head = &head[..head.len().min(SAMPLE_BYTES)];
+    let block = Block {
+        origin: Arc::clone(origin),
+        bytes: head.to_vec(),
+        framing,
+        walk: Walk::default(),
+        first_position: 1,
+    };
+    let sample = Payload::unredacted(block, &mut Rejects::default());
+    let limit = |record: &str| if record.starts_with('{') { SAMPLE_RECORDS } else { SAMPLE_LINES };
+    let known = |record: &str| -> Option<&'static dyn Parser> {
+        match forced {
+            Some(parser) => parser.recognises(record).then_some(parser),
+            None => parsers::recognise(record),
+        }
+    };
+    let (mut found, mut enveloped): (Vec<&'static dyn Parser>, bool) = (Vec::new(), false);
+    for (seen, (_, record)) in sample.records().enumerate() {
+        if seen >= limit(record) {
+            break;
+        }
+        if let Some(parser) = known(record) {
+            found.push(parser);
+            continue;
+        }
+        let mut inner = Vec::new();
+        open_envelope(record, &mut inner);
+        let inside = inner.iter().filter_map(|text| known(text));
+        let before = found.len();
+        found.extend(inside);
+        enveloped |= found.len() > before;
+    }
+    let mixed = found.iter().any(|parser| parser.name() != found[0].name());
+    match (found.first(), forced) {
+        (_, Some(parser)) => Some(Plan { parser: Some(parser), envelope: enveloped }),
+        (Some(_), None) if mixed => Some(Plan { parser: None, envelope: enveloped }),
+        (Some(parser), None) => Some(Plan { parser: Some(*parser), envelope: enveloped }),
+        // One record that was cut, and nothing else: say that, rather than nothing.
+        (None, None) => parsers::recognise(std::str::from_utf8(head).unwrap_or_default().trim())
+            .map(|parser| Plan { parser: Some(parser), envelope: false }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    const RECORD: &str = r#"{"eventVersion":"1.08","userIdentity":{"type":"IAMUser"},"eventSource":"s3.amazonaws.com","eventName":"ListBuckets","n":0}"#;
+
+    /// Records, rejects and remarks of a stream read in blocks of `block_bytes`.
+    fn read(bytes: &[u8], block_bytes: usize) -> (Vec<(u64, String)>, Vec<String>) {
+        let limits = Limits { block_bytes, record_bytes: 4096 };
+        let bytes = io::Cursor::new(bytes.to_vec());
+        let mut reader = BlockReader::new("x", bytes, None, limits, Arc::default()).unwrap();
+        let (mut rejects, mut records) = (Rejects::default(), vec![]);
+        while let Some((block, _)) = reader.next_block(&mut rejects) {
+            let payload = Payload::unredacted(block, &mut rejects);
+            records.extend(payload.records().map(|(at, text)| (at, text.to_owned())));
+        }
+        let said = rejects.into_sorted();
+        (
+            records,
+            said.into_iter().map(|r| format!("{}×{}: {}", r.count, r.position, r.reason)).collect(),
+        )
+    }
+
+    fn numbered(count: usize) -> Vec<String> {
+        (0..count).map(|n| RECORD.replace("\"n\":0", &format!("\"n\":{n}"))).collect()
+    }
+
+    #[test]
+    fn records_and_positions_do_not_depend_on_the_size_of_blocks() {
+        let records = numbered(50);
+        let pretty: Vec<String> = records
+            .iter()
+            .map(|r| {
+                serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(r).unwrap())
+                    .unwrap()
+            })
+            .collect();
+        for text in [
+            records.join("\n"),
+            format!("{}\r\n\r\n", records.join("\r\n")),
+            format!("[{}]", records.join(",\n")),
+            format!("{{\"Records\":[{}]}}", records.join(",")),
+            pretty.join("\n"),
+        ] {
+            let whole = read(text.as_bytes(), 1 << 20);
+            assert_eq!((whole.0.len(), whole.1.len()), (50, 0), "{text:.80}");
+            for block_bytes in [64, 200, 1000] {
+                assert_eq!(read(text.as_bytes(), block_bytes), whole, "{text:.80}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_too_long_is_passed_over_and_the_next_is_read() {
+        let mut records = numbered(5);
+        records[2] = format!("{}{}", records[2], " ".repeat(10_000))
+            .replace("ListBuckets", &"x".repeat(9000));
+        let (kept, said) = read(records.join("\n").as_bytes(), 600);
+        assert_eq!(kept.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2, 4, 5]);
+        assert_eq!(said, ["1×3: the record is longer than 0 MiB"]);
+    }
+
+    #[test]
+    fn a_gzip_that_was_cut_gives_what_it_holds() {
+        let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+        for (n, record) in numbered(2000).iter().enumerate() {
+            writeln!(gzip, "{record} {}", n * 7919 % 1000).unwrap();
+        }
+        let bytes = gzip.finish().unwrap();
+        let (kept, said) = read(&bytes[..bytes.len() / 2], 4096);
+        assert!(kept.len() > 100);
+        assert!(said.iter().any(|s| s.contains("ends too early")), "{said:?}");
+    }
+
+    #[test]
+    fn what_is_no_log_is_one_remark() {
+        for (bytes, part) in [
+            (b"hello world\nthis is a README\n".as_slice(), "no parser recognises"),
+            (b"PK\x03\x04....", "zip"),
+            (&[0u8; 100], "binary"),
+            (b"\xff\xfeh\0e\0", "UTF-16"),
+            ("[".repeat(10_000).as_bytes(), "no parser recognises"),
+            (format!("{{\"x\":\"{}", "y".repeat(100_000)).as_bytes(), ""),
+        ] {
+            let (kept, said) = read(bytes, 4096);
+            assert_eq!((kept.len(), said.len()), (0, 1), "{said:?}");
+            assert!(said[0].starts_with("0×0: ") && said[0].contains(part), "{said:?}");
+        }
+        assert_eq!(read(b"", 4096), (vec![], vec![]));
+    }
+}

@@ -1,0 +1,171 @@
+//! Files, folders, globs and standard input.
+
+use super::blocks::{BlockReader, Limits};
+use crate::parsers::Parser;
+use crate::payload::Rejects;
+use globset::GlobBuilder;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use thiserror::Error;
+use walkdir::WalkDir;
+
+/// Why a path of the command line cannot be read at all.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    #[error("`{0}` does not exist")]
+    Missing(String),
+    #[error("no file matches `{0}`")]
+    NoMatch(String),
+    #[error("`{pattern}` is not a glob: {cause}")]
+    Glob { pattern: String, cause: globset::Error },
+}
+
+/// One file to read, or standard input.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct File {
+    path: PathBuf,
+    /// Bytes on disk; 0 where that is not known.
+    pub bytes: u64,
+}
+
+/// The files that the paths of a command line stand for.
+#[derive(Debug, Default)]
+pub struct Files {
+    pub files: Vec<File>,
+    /// Folders and files that could not be looked at, with why.
+    pub unreadable: Vec<(String, String)>,
+}
+
+impl Files {
+    /// Expands paths: `-` is standard input, a folder is every file below it (hidden ones aside),
+    /// a pattern with `*`, `?` or `[` is what it matches.
+    ///
+    /// Shape: in order of the path, each file once.
+    /// Errors: a path that does not exist, a pattern that matches nothing.
+    pub fn expand(paths: &[String]) -> Result<Self, SourceError> {
+        let mut files = BTreeSet::new();
+        let mut all = Self::default();
+        for text in paths {
+            let path = Path::new(text);
+            if text == "-" {
+                files.insert(File { path: path.to_owned(), bytes: 0 });
+            } else if path.is_dir() {
+                all.walk(path, &mut files, |_| true);
+            } else if let Ok(metadata) = fs::metadata(path) {
+                files.insert(File { path: path.to_owned(), bytes: metadata.len() });
+            } else if text.contains(['*', '?', '[']) {
+                let pattern = GlobBuilder::new(text).literal_separator(true).build();
+                let matcher = pattern
+                    .map_err(|cause| SourceError::Glob { pattern: text.clone(), cause })?
+                    .compile_matcher();
+                let fixed: PathBuf = path
+                    .components()
+                    .take_while(|part| {
+                        !part.as_os_str().to_string_lossy().contains(['*', '?', '['])
+                    })
+                    .collect();
+                let root = if fixed.as_os_str().is_empty() { Path::new(".") } else { &fixed };
+                let before = files.len();
+                all.walk(root, &mut files, |found| {
+                    matcher.is_match(found)
+                        || found.strip_prefix("./").is_ok_and(|p| matcher.is_match(p))
+                });
+                if files.len() == before {
+                    return Err(SourceError::NoMatch(text.clone()));
+                }
+            } else {
+                return Err(SourceError::Missing(text.clone()));
+            }
+        }
+        all.files = files.into_iter().collect();
+        Ok(all)
+    }
+
+    fn walk(&mut self, root: &Path, files: &mut BTreeSet<File>, matches: impl Fn(&Path) -> bool) {
+        let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
+        let entries = WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
+        for entry in entries.filter_entry(|e| e.depth() == 0 || !hidden(e.file_name())) {
+            match entry {
+                Ok(entry) if entry.file_type().is_file() && matches(entry.path()) => {
+                    let bytes = entry.metadata().map_or(0, |metadata| metadata.len());
+                    files.insert(File { path: entry.into_path(), bytes });
+                }
+                Ok(_) => {}
+                Err(cause) => {
+                    let path = cause.path().unwrap_or(root).display().to_string();
+                    let why =
+                        cause.io_error().map_or_else(|| cause.to_string(), ToString::to_string);
+                    self.unreadable.push((path, why));
+                }
+            }
+        }
+    }
+}
+
+impl File {
+    /// The path as the user knows it.
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Opens it. What stands in the way goes to `rejects` as a remark.
+    pub fn open(
+        &self,
+        forced: Option<&'static dyn Parser>,
+        limits: Limits,
+        bytes: &Arc<AtomicU64>,
+        rejects: &mut Rejects,
+    ) -> Option<BlockReader> {
+        let name = self.name();
+        let bytes = Arc::clone(bytes);
+        let opened = if name == "-" {
+            BlockReader::new(&name, std::io::stdin(), forced, limits, bytes)
+        } else {
+            fs::File::open(&self.path)
+                .and_then(|file| BlockReader::new(&name, file, forced, limits, bytes))
+        };
+        opened.inspect_err(|cause| rejects.remark(format_args!("cannot be read: {cause}"))).ok()
+    }
+
+    /// Says so when the file is no longer as long as when it was listed.
+    pub fn check_unchanged(&self, rejects: &mut Rejects) {
+        if let Ok(metadata) = fs::metadata(&self.path)
+            && metadata.is_file()
+            && metadata.len() != self.bytes
+        {
+            rejects.remark(format_args!(
+                "the file changed while it was read, from {} to {} bytes; read it again for all of it",
+                self.bytes,
+                metadata.len()
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_globs_and_files_are_each_file_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.json", "a/x.json.gz", "a/y.log", ".hidden/z.json"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "{}").unwrap();
+        }
+        let root = folder.path().display().to_string();
+        let names = |paths: &[String]| -> Vec<String> {
+            let found = Files::expand(paths).unwrap().files;
+            found.iter().map(|f| f.name()[root.len() + 1..].to_owned()).collect()
+        };
+        assert_eq!(names(std::slice::from_ref(&root)), ["a/x.json.gz", "a/y.log", "b.json"]);
+        assert_eq!(names(&[format!("{root}/**/*.json*")]), ["a/x.json.gz", "b.json"]);
+        assert_eq!(names(&[format!("{root}/b.json"), root.clone()]).len(), 3);
+        assert!(matches!(Files::expand(&[format!("{root}/none")]), Err(SourceError::Missing(_))));
+        assert!(matches!(Files::expand(&[format!("{root}/*.csv")]), Err(SourceError::NoMatch(_))));
+    }
+}
