@@ -7,6 +7,7 @@
 //! `timeline` an archive's events, compact and in order of time.
 
 pub mod detectors;
+pub mod timeline;
 
 use telltale_schema::{Event, Finding, Micros, Severity};
 use thiserror::Error;
