@@ -1,5 +1,8 @@
 //! One file for each log, in alphabetical order: what the bytes of a record mean.
 
+mod gcp_audit;
+mod kubernetes_audit;
+
 use crate::json;
 use crate::payload::{Payload, Rejects};
 use telltale_schema::EventBuilder;
@@ -27,7 +30,7 @@ pub trait Parser: Sync {
 }
 
 /// Every parser, in alphabetical order.
-pub static PARSERS: &[&dyn Parser] = &[];
+pub static PARSERS: &[&dyn Parser] = &[&gcp_audit::GcpAudit, &kubernetes_audit::KubernetesAudit];
 
 /// The parser of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Parser> {
@@ -40,11 +43,24 @@ pub fn recognise(record: &str) -> Option<&'static dyn Parser> {
 }
 
 /// Keys under which exporters put somebody else's record, as an object or as JSON in a string.
-const ENVELOPES: [&str; 9] =
-    ["_raw", "_source", "message", "detail", "event", "logEvents", "log", "data", "body"];
+const ENVELOPES: [&str; 12] = [
+    "_raw",
+    "_source",
+    "message",
+    "detail",
+    "event",
+    "logEvents",
+    "log",
+    "log_s",
+    "data",
+    "body",
+    "properties",
+    "items",
+];
 
 /// The records inside an exporter's envelope (Splunk's `_raw`, Elastic's `_source`, EventBridge's
-/// `detail`, CloudWatch's `logEvents[].message` …), through at most three envelopes.
+/// `detail`, CloudWatch's `logEvents[].message`, Azure's `properties.log`, the `items` of a
+/// Kubernetes list …), through at most three envelopes.
 pub fn open_envelope(record: &str, found: &mut Vec<String>) {
     open(record, 3, found);
 }
@@ -64,15 +80,39 @@ fn open(record: &str, depth: u8, found: &mut Vec<String>) {
                 .unwrap_or_default(),
             _ => continue,
         };
-        for text in texts {
-            if recognise(text.trim()).is_some() {
-                found.push(text.trim().to_owned());
-            } else {
-                open(text.trim(), depth - 1, found);
+        for text in texts.iter().map(|text| text.trim()) {
+            // Innermost first: an envelope of objects holds the very words that it is known by.
+            let before = found.len();
+            open(text, depth - 1, found);
+            if found.len() == before && recognise(text).is_some() {
+                found.push(text.to_owned());
             }
         }
         if !found.is_empty() {
             return;
+        }
+    }
+}
+
+/// Hands every record to `append`; what that refuses is opened, so that a parser also reads its
+/// records in an exporter's envelope, and rejected when there is nothing inside.
+fn append_or_open(
+    payload: &Payload,
+    rejects: &mut Rejects,
+    mut append: impl FnMut(&str) -> Result<(), json::Error>,
+) {
+    let mut inside = Vec::new();
+    for (position, record) in payload.records() {
+        let Err(cause) = append(record) else { continue };
+        inside.clear();
+        open_envelope(record, &mut inside);
+        if inside.is_empty() {
+            rejects.push(position, cause);
+        }
+        for record in &inside {
+            if let Err(cause) = append(record) {
+                rejects.push(position, cause);
+            }
         }
     }
 }
