@@ -38,8 +38,12 @@ impl User<'_> {
             PrincipalKind::Anonymous
         } else if arn.is_some_and(|arn| arn.contains(":role/")) {
             PrincipalKind::Role
-        } else if in_group("\"system:masters\"") || in_group("\"kubeadm:cluster-admins\"") {
-            // Certificates of administrators, which no component has.
+        } else if in_group("\"system:masters\"")
+            || in_group("\"kubeadm:cluster-admins\"")
+            || matches!(name, "kubernetes-admin" | "masterclient")
+        {
+            // Certificates of administrators, which no component has; the names are kubeadm's
+            // and AKS's, for exports that leave out the groups.
             PrincipalKind::Human
         } else {
             PrincipalKind::Unknown
