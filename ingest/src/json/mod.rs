@@ -8,9 +8,11 @@
 //! Source: Langdale and Lemire, "Parsing Gigabytes of JSON per Second", VLDB Journal 28, 2019.
 
 mod index;
+mod lenient;
 mod read;
 mod text;
 
+pub use lenient::{First, Number, Object};
 pub use read::Error;
 pub use text::{Raw, Text};
 
