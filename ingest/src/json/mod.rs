@@ -14,7 +14,7 @@ mod text;
 
 pub use lenient::{First, Number, Object};
 pub use read::Error;
-pub use text::{Raw, Text};
+pub use text::{Lenient, Raw, Text};
 
 use index::Index;
 use serde::de::Deserialize;

@@ -1,8 +1,10 @@
-//! Field types for parsers: lenient text, and a value as its own JSON text.
+//! Field types for parsers: lenient text and objects, and a value as its own JSON text.
 
+use super::lenient::Object;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 
 /// Text that a log may also spell as a number or a boolean, or leave out.
 ///
@@ -78,6 +80,25 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
             }
         }
         deserializer.deserialize_any(TextVisitor)
+    }
+}
+
+/// An object, or `T`'s default where the log has something else or nothing in its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lenient<T>(pub T);
+
+impl<T> Deref for Lenient<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Lenient<T> {
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Object::deserialize(deserializer).map(|object| Lenient(object.0.unwrap_or_default()))
     }
 }
 

@@ -1,6 +1,9 @@
 //! One file for each log, in alphabetical order: what the bytes of a record mean.
 
 mod aws_cloudtrail;
+mod clearml;
+mod hashicorp_vault_audit;
+mod okta_system_log;
 
 use crate::json;
 use crate::payload::{Payload, Rejects};
@@ -29,7 +32,12 @@ pub trait Parser: Sync {
 }
 
 /// Every parser, in alphabetical order.
-pub static PARSERS: &[&dyn Parser] = &[&aws_cloudtrail::AwsCloudtrail];
+pub static PARSERS: &[&dyn Parser] = &[
+    &aws_cloudtrail::AwsCloudtrail,
+    &clearml::ClearMl,
+    &hashicorp_vault_audit::HashicorpVaultAudit,
+    &okta_system_log::OktaSystemLog,
+];
 
 /// The parser of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Parser> {
@@ -42,8 +50,21 @@ pub fn recognise(record: &str) -> Option<&'static dyn Parser> {
 }
 
 /// Keys under which exporters put somebody else's record, as an object or as JSON in a string.
-const ENVELOPES: [&str; 9] =
-    ["_raw", "_source", "message", "detail", "event", "logEvents", "log", "data", "body"];
+const ENVELOPES: [&str; 13] = [
+    "_raw",
+    "_source",
+    "message",
+    "detail",
+    "event",
+    "events",
+    "original",
+    "logEvents",
+    "log",
+    "line",
+    "data",
+    "body",
+    "payload",
+];
 
 /// The records inside an exporter's envelope (Splunk's `_raw`, Elastic's `_source`, EventBridge's
 /// `detail`, CloudWatch's `logEvents[].message` …), through at most three envelopes.

@@ -1,0 +1,146 @@
+//! A text line without what collectors and loggers put before it.
+
+use telltale_schema::Micros;
+use telltale_schema::time::{from_epoch, parse_instant};
+
+/// One line, taken apart.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Line<'a> {
+    /// The time before the text, whoever put it there; the innermost one counts.
+    pub at: Option<Micros>,
+    pub logger: Option<&'a str>,
+    /// Named before the text in console logs that were downloaded from the web interface.
+    pub worker: Option<&'a str>,
+    /// Whether it has the API server's form `[time] [pid] [level] [logger] text`.
+    pub is_server: bool,
+    pub text: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// Takes off, in this order and each where it is there: the service's name of docker compose
+    /// (`agent-1  | `), a time (RFC 3339, a logger's, or epoch milliseconds), the stream of a
+    /// container log (`stdout F `), the rest of a Python logger's or a web download's prefix, or
+    /// the API server's brackets.
+    pub fn of(record: &'a str) -> Self {
+        let mut line = Line { text: record, ..Line::default() };
+        if let Some((name, rest)) = record.split_once("| ")
+            && name.ends_with(' ')
+            && !name.trim_end().is_empty()
+            && !name.trim_end().contains(char::is_whitespace)
+        {
+            line.text = rest.trim_start();
+        }
+        if let Some((at, rest)) = leading_time(line.text) {
+            line.at = Some(at);
+            line.text = rest;
+            line.strip_after_time();
+        }
+        if line.text.starts_with('[') {
+            line.strip_brackets();
+        }
+        line
+    }
+
+    fn strip_after_time(&mut self) {
+        let text = self.text;
+        for stream in ["stdout F ", "stderr F ", "stdout P ", "stderr P "] {
+            if let Some(rest) = text.strip_prefix(stream) {
+                self.text = rest;
+                return;
+            }
+        }
+        if let Some(rest) = text.strip_prefix("- ") {
+            let mut parts = rest.splitn(3, " - ");
+            if let (Some(logger), Some(_), Some(said)) = (parts.next(), parts.next(), parts.next())
+            {
+                self.logger = Some(logger);
+                self.text = said;
+            }
+            return;
+        }
+        let mut parts = text.splitn(3, ' ');
+        if let (Some(worker), Some(level), Some(said)) = (parts.next(), parts.next(), parts.next())
+            && matches!(level, "DEBUG" | "INFO" | "WARNING" | "WARN" | "ERROR" | "CRITICAL")
+        {
+            self.worker = Some(worker);
+            self.text = said;
+        }
+    }
+
+    fn strip_brackets(&mut self) {
+        let brackets = || {
+            let (time, rest) = self.text.strip_prefix('[')?.split_once("] [")?;
+            let (process, rest) = rest.split_once("] [")?;
+            let (_level, rest) = rest.split_once("] [")?;
+            let (logger, text) = rest.split_once(']')?;
+            let is_process = process.bytes().all(|byte| byte.is_ascii_digit());
+            (is_process && time.len() < 40).then_some((time, logger, text.trim_start()))
+        };
+        if let Some((time, logger, text)) = brackets() {
+            *self = Line {
+                at: parse_instant(time),
+                logger: Some(logger),
+                is_server: true,
+                text,
+                ..Line::default()
+            };
+        }
+    }
+}
+
+/// The time that a line begins with, and what follows it.
+fn leading_time(text: &str) -> Option<(Micros, &str)> {
+    let bytes = text.as_bytes();
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits == 13 && bytes.get(13) == Some(&b' ') {
+        return Some((from_epoch(text[..13].parse().ok()?)?, &text[14..]));
+    }
+    if digits != 4 || bytes.len() < 19 || bytes[4] != b'-' {
+        return None;
+    }
+    // A space in the middle (`2024-05-12 10:00:00,123`) belongs to the time.
+    let from = if bytes[10] == b' ' { 11 } else { 10 };
+    let end = memchr::memchr(b' ', &bytes[from..]).map_or(bytes.len(), |len| from + len);
+    let at = parse_instant(text.get(..end)?)?;
+    Some((at, text[end..].trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_prefix_comes_off() {
+        let at = parse_instant("2024-05-12T10:00:00.123Z");
+        let plain = || Line { text: "said", ..Line::default() };
+        for (record, expected) in [
+            ("said", plain()),
+            ("agent-1  | said", plain()),
+            ("2024-05-12T10:00:00.123Z said", Line { at, ..plain() }),
+            ("2024-05-12T10:00:00.123000000Z stdout F said", Line { at, ..plain() }),
+            (
+                "2024-05-12 10:00:00,123 - clearml.Task - INFO - said",
+                Line { at, logger: Some("clearml.Task"), ..plain() },
+            ),
+            (
+                "1715508000123 node:gpu0,1 INFO said",
+                Line { at, worker: Some("node:gpu0,1"), ..plain() },
+            ),
+            (
+                "[2024-05-12 10:00:00,123] [9] [INFO] [clearml.service_repo] said",
+                Line { at, logger: Some("clearml.service_repo"), is_server: true, ..plain() },
+            ),
+            (
+                "api | 2024-05-12T11:00:00Z stderr F [2024-05-12 10:00:00,123] [9] [INFO] [x] said",
+                Line { at, logger: Some("x"), is_server: true, ..plain() },
+            ),
+        ] {
+            assert_eq!(Line::of(record), expected, "{record}");
+        }
+        for record in
+            ["[a] b", "2024-é5-12 10:00:00 x", "2024-05-12 10:00:0", "9999999999999 ", "[", "| "]
+        {
+            assert_eq!(Line::of(record).logger, None, "{record}");
+        }
+    }
+}
