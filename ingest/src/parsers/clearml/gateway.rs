@@ -17,9 +17,8 @@ const MAX_DEPTH: u8 = 8;
 /// Whether a key of the record is one of the headers, in whatever case and with `_` for `-`.
 pub(super) fn recognises(record: &str) -> bool {
     let bytes = record.as_bytes();
-    // "lear" and "rains" stand in the header's name in every case in which proxies write it,
-    // except all capitals.
-    ["lear", "rains"].iter().any(|part| {
+    // Parts of the header's name that stand in it in whatever case proxies write it.
+    ["lear", "rains", "LEAR", "RAINS"].iter().any(|part| {
         memchr::memmem::find_iter(bytes, part.as_bytes()).any(|at| {
             let start = at.saturating_sub(10);
             let end = (at + part.len() + 12).min(bytes.len());
@@ -320,6 +319,7 @@ mod tests {
             (r#"{"headers":{"X-Clearml-Act-As":["u1"]}}"#, true),
             (r#"{"http_x_clearml_worker":"node:0"}"#, true),
             (r#"{"a":1,"x-trains-worker":"node:0"}"#, true),
+            (r#"{"HTTP_X_CLEARML_IMPERSONATE_AS":"u1"}"#, true),
             (r#"{"text":"the X-ClearML-Worker header"}"#, false),
             (r#"{"clear":true,"brains":2}"#, false),
             (r#"{"userAgent":"clearml"}"#, false),
