@@ -207,3 +207,30 @@ fn outcome_of(said: &Ending<'_>, kind: Kind, operation: &str) -> Outcome {
         _ => Outcome::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parsers::open_envelope;
+
+    #[test]
+    fn the_record_is_recognised_and_its_envelope_is_opened() {
+        let record = r#"{"eventType":"user.session.start","published":"2026-02-03T09:10:01Z","actor":{"alternateId":"a"}}"#;
+        let quoted = record.replace('"', "\\\"");
+        for envelope in [
+            format!(r#"{{"source":"aws.partner/okta.com","detail":{record}}}"#),
+            format!(
+                r#"{{"eventType":"com.okta.event_hook","data":{{"events":[{record},{record}]}}}}"#
+            ),
+            format!(r#"{{"event":{{"original":"{quoted}"}}}}"#),
+            format!(r#"{{"line":"{quoted}"}}"#),
+            format!(r#"{{"payload":{record}}}"#),
+        ] {
+            assert!(OktaSystemLog.recognises(record));
+            assert!(!OktaSystemLog.recognises(&envelope), "{envelope}");
+            let mut found = Vec::new();
+            open_envelope(&envelope, &mut found);
+            assert!(!found.is_empty() && found.iter().all(|inner| inner == record), "{envelope}");
+        }
+    }
+}
