@@ -48,6 +48,8 @@ struct Row {
     kind: Kind,
     outcome: Outcome,
     principal_kind: PrincipalKind,
+    /// It has the time when it was read.
+    untimed: bool,
     latency_us: i64,
     credential_issued_at: Micros,
 }
@@ -57,14 +59,13 @@ struct Row {
 pub struct Digest {
     rows: Vec<Row>,
     strings: Strings,
-    untimed: u64,
 }
 
 impl Digest {
     /// Takes out of a batch what detectors and SLIs look at.
     pub fn of(batch: &EventBatch) -> Self {
         let mut digest =
-            Self { rows: Vec::with_capacity(batch.len()), strings: Strings::default(), untimed: 0 };
+            Self { rows: Vec::with_capacity(batch.len()), strings: Strings::default() };
         let mut codes: FxHashMap<&str, Code> = FxHashMap::default();
         // Neighbours often agree in a column: one comparison instead of a look-up.
         let mut last: [(&str, Code); TEXT.len()] = [("", 0); TEXT.len()];
@@ -78,6 +79,7 @@ impl Digest {
                 kind: event.kind,
                 outcome: event.outcome,
                 principal_kind: event.principal_kind,
+                untimed: event.event_time == event.received_at,
                 latency_us: event.latency_us.unwrap_or(i64::MIN),
                 credential_issued_at: event.credential_issued_at.unwrap_or(i64::MIN),
             };
@@ -89,7 +91,6 @@ impl Digest {
                 }
                 row.codes[slot] = last[slot].1;
             }
-            digest.untimed += u64::from(event.event_time == event.received_at);
             digest.rows.push(row);
         }
         digest
@@ -162,7 +163,6 @@ pub struct Timeline {
     codes: HashTable<Code>,
     by_id: HashTable<u32>,
     duplicates: u64,
-    untimed: u64,
     sorted: bool,
 }
 
@@ -184,7 +184,6 @@ impl Timeline {
                 code
             }));
         }
-        self.untimed += digest.untimed;
         for mut row in digest.rows {
             row.codes = row.codes.map(|code| translated[code as usize]);
             self.add(row);
@@ -248,7 +247,7 @@ impl Timeline {
 
     /// Events without a time of their own, which have the time when they were read.
     pub fn untimed(&self) -> u64 {
-        self.untimed
+        self.rows.iter().filter(|row| row.untimed).count() as u64
     }
 
     /// Puts the events in order of time, then id.
@@ -275,7 +274,8 @@ impl Timeline {
         self.sorted = true;
     }
 
-    /// The events in their order. `received_at` is 0 and `raw` absent.
+    /// The events in their order, without `raw`. `received_at` is the event time of those that have
+    /// no time of their own, and 0 for others.
     pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
         debug_assert!(self.sorted, "a timeline is sorted before it is read");
         self.rows.iter().map(|row| self.event(row))
@@ -310,6 +310,7 @@ impl Timeline {
             region: text(16),
             instance_id: text(17),
             change_id: text(18),
+            received_at: if row.untimed { row.event_time } else { 0 },
             latency_us: (row.latency_us != i64::MIN).then_some(row.latency_us),
             ..Event::new(text(0).unwrap_or_default(), row.event_time)
         }

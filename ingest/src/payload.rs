@@ -131,9 +131,8 @@ impl Payload {
 
 fn lines(bytes: &[u8], first: u64, spans: &mut Vec<Span>, rejects: &mut Rejects) {
     let mut start = 0;
-    let mut position = first;
     let ends = memchr::memchr_iter(b'\n', bytes).chain(std::iter::once(bytes.len()));
-    for end in ends {
+    for (position, end) in (first..).zip(ends) {
         let line = &bytes[start.min(end)..end];
         let from = start + line.len() - line.trim_ascii_start().len();
         let to = from + line.trim_ascii().len();
@@ -148,7 +147,6 @@ fn lines(bytes: &[u8], first: u64, spans: &mut Vec<Span>, rejects: &mut Rejects)
             }
         }
         start = end + 1;
-        position += 1;
     }
 }
 

@@ -4,7 +4,8 @@ use crate::columns::{Column, schema};
 use crate::event::{Event, EventId, Kind, Outcome, PrincipalKind};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int16Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, RecordBatch, StringViewArray};
+use arrow_array::{Array, BooleanArray, RecordBatch, StringViewArray};
+use arrow_select::filter::filter_record_batch;
 use std::ops::Range;
 use thiserror::Error;
 
@@ -93,6 +94,14 @@ impl EventBatch {
             false => 0..0,
         };
         range.map(|at| items.value(at))
+    }
+
+    /// The rows for which `keep`, one flag a row, is true.
+    pub fn filter(&self, keep: &[bool]) -> Self {
+        let mask = BooleanArray::from(keep.to_vec());
+        let kept = filter_record_batch(&self.0, &mask)
+            .expect("there is one flag for each row, and every column type can be filtered");
+        Self(kept)
     }
 
     /// A row as an event. `delegation_chain` stays empty: see [`EventBatch::chain`], which needs

@@ -26,6 +26,7 @@ const SIDE: u32 = 2;
 /// bytes goes to a side buffer. The payload stays alive as long as the batch does.
 /// Errors: none; a payload and a side buffer are bounded to 2 GiB each by whoever frames payloads.
 pub struct EventBuilder {
+    log: String,
     payload: Buffer,
     side: Vec<u8>,
     constants: Constants,
@@ -164,6 +165,7 @@ impl EventBuilder {
         // A record below this size is rare, so the columns seldom grow.
         let rows = payload.len() / 800 + 8;
         Self {
+            log: log.to_owned(),
             side: Vec::new(),
             constants: Constants::new(log),
             rows: 0,
@@ -199,7 +201,7 @@ impl EventBuilder {
         self.received_at
     }
 
-    /// Appends one event. `log` and `received_at` are the builder's own; empty text becomes null.
+    /// Appends one event. `received_at` is the builder's own; empty text becomes null.
     #[inline]
     pub fn push(&mut self, event: &Event<'_>) {
         self.event_id.extend_from_slice(&event.event_id.0);
@@ -220,7 +222,9 @@ impl EventBuilder {
         }
 
         let constants = &self.constants;
-        self.text[0].push(constants.log);
+        // A batch is of one log as a rule; an archive put back together is of several.
+        let log = if event.log == self.log { constants.log } else { place.view(event.log) };
+        self.text[0].push(log);
         self.text[2].push(constants.kind[event.kind as usize]);
         self.text[5].push(constants.outcome[event.outcome as usize]);
         self.text[8].push(constants.principal_kind[event.principal_kind as usize]);

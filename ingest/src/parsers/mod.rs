@@ -2,7 +2,9 @@
 
 mod aws_cloudtrail;
 mod clearml;
+mod gcp_audit;
 mod hashicorp_vault_audit;
+mod kubernetes_audit;
 mod okta_system_log;
 
 use crate::json;
@@ -35,7 +37,9 @@ pub trait Parser: Sync {
 pub static PARSERS: &[&dyn Parser] = &[
     &aws_cloudtrail::AwsCloudtrail,
     &clearml::ClearMl,
+    &gcp_audit::GcpAudit,
     &hashicorp_vault_audit::HashicorpVaultAudit,
+    &kubernetes_audit::KubernetesAudit,
     &okta_system_log::OktaSystemLog,
 ];
 
@@ -50,7 +54,7 @@ pub fn recognise(record: &str) -> Option<&'static dyn Parser> {
 }
 
 /// Keys under which exporters put somebody else's record, as an object or as JSON in a string.
-const ENVELOPES: [&str; 13] = [
+const ENVELOPES: [&str; 16] = [
     "_raw",
     "_source",
     "message",
@@ -60,14 +64,18 @@ const ENVELOPES: [&str; 13] = [
     "original",
     "logEvents",
     "log",
+    "log_s",
     "line",
     "data",
     "body",
     "payload",
+    "properties",
+    "items",
 ];
 
 /// The records inside an exporter's envelope (Splunk's `_raw`, Elastic's `_source`, EventBridge's
-/// `detail`, CloudWatch's `logEvents[].message` …), through at most three envelopes.
+/// `detail`, CloudWatch's `logEvents[].message`, Azure's `properties.log`, the `items` of a
+/// Kubernetes list …), through at most three envelopes.
 pub fn open_envelope(record: &str, found: &mut Vec<String>) {
     open(record, 3, found);
 }
@@ -87,15 +95,39 @@ fn open(record: &str, depth: u8, found: &mut Vec<String>) {
                 .unwrap_or_default(),
             _ => continue,
         };
-        for text in texts {
-            if recognise(text.trim()).is_some() {
-                found.push(text.trim().to_owned());
-            } else {
-                open(text.trim(), depth - 1, found);
+        for text in texts.iter().map(|text| text.trim()) {
+            // Innermost first: an envelope of objects holds the very words that it is known by.
+            let before = found.len();
+            open(text, depth - 1, found);
+            if found.len() == before && recognise(text).is_some() {
+                found.push(text.to_owned());
             }
         }
         if !found.is_empty() {
             return;
+        }
+    }
+}
+
+/// Hands every record to `append`; what that refuses is opened, so that a parser also reads its
+/// records in an exporter's envelope, and rejected when there is nothing inside.
+fn append_or_open(
+    payload: &Payload,
+    rejects: &mut Rejects,
+    mut append: impl FnMut(&str) -> Result<(), json::Error>,
+) {
+    let mut inside = Vec::new();
+    for (position, record) in payload.records() {
+        let Err(cause) = append(record) else { continue };
+        inside.clear();
+        open_envelope(record, &mut inside);
+        if inside.is_empty() {
+            rejects.push(position, cause);
+        }
+        for record in &inside {
+            if let Err(cause) = append(record) {
+                rejects.push(position, cause);
+            }
         }
     }
 }
