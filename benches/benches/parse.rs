@@ -1,83 +1,63 @@
 //! CloudTrail to Arrow, all columns, `raw` and redaction included, against the bare typed
 //! `serde_json` parse of the same bytes, in turn and on one thread.
+//!
+//! `cargo bench -p telltale-benches --bench parse [-- FILE]`: FILE is NDJSON of CloudTrail records;
+//! without it the records are simulated.
 
 use std::hint::black_box;
-use telltale_benches::{Yardstick, compare};
+use telltale_benches::{Contender, Yardstick, blocks, input, race};
 use telltale_ingest::container::{Framing, Walk};
 use telltale_ingest::redact::{Key, Redactor};
-use telltale_ingest::{Block, Payload, Rejects, parsers};
+use telltale_ingest::{Block, Payload, Rejects, json, parsers};
 use telltale_schema::EventBuilder;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn lines(block: &[u8]) -> impl Iterator<Item = &str> {
+    let text = std::str::from_utf8(block).expect("the input is text");
+    text.lines()
+}
+
 fn main() {
-    let path = std::env::args().skip(1).find(|a| !a.starts_with("--")).unwrap();
-    let bytes = std::fs::read(path).unwrap();
-    let blocks: Vec<Vec<u8>> = {
-        let mut blocks = vec![vec![]];
-        for line in bytes.split_inclusive(|b| *b == b'\n') {
-            if blocks.last().unwrap().len() > 1 << 20 {
-                blocks.push(vec![]);
-            }
-            blocks.last_mut().unwrap().extend_from_slice(line);
-        }
-        blocks
-    };
-    let events = bytes.iter().filter(|b| **b == b'\n').count() as f64;
-    let parser = parsers::by_name("aws_cloudtrail").unwrap();
+    let bytes = input("aws_cloudtrail");
+    let blocks = blocks(&bytes, 2 << 20);
+    let parser = parsers::by_name("aws_cloudtrail").expect("it is a parser");
     let redactor = Redactor::new(&Key::from_bytes([1; 32]));
-    let ours = || {
-        for block in &blocks {
-            let mut rejects = Rejects::default();
-            let block = Block {
-                origin: "x".into(),
-                bytes: block.clone(),
-                framing: Framing::Lines,
-                walk: Walk::default(),
-                first_position: 1,
-            };
-            let payload = Payload::new(block, &redactor, &mut rejects);
-            let mut builder = EventBuilder::new(parser.name(), payload.buffer(), 0);
-            parser.parse(&payload, &mut builder, &mut rejects);
-            black_box(builder.finish());
-            assert_eq!(rejects.total(), 0);
-        }
-    };
-    let yardstick = || {
-        for block in &blocks {
-            for line in block.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-                black_box(serde_json::from_slice::<Yardstick<'_>>(line).unwrap());
+    let contenders = [
+        Contender::new("serde_json typed", || {
+            for line in blocks.iter().flat_map(|block| lines(block)) {
+                black_box(serde_json::from_str::<Yardstick<'_>>(line).expect("it is a record"));
             }
-        }
-    };
-    let [a, b, r] = compare(9, ours, yardstick);
-    println!(
-        "ours {:.3} M/s, serde_json {:.3} M/s, time ratio {:.3}",
-        events / a / 1e6,
-        events / b / 1e6,
-        r
-    );
-    let sonic = || {
-        for block in &blocks {
-            for line in block.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-                black_box(sonic_rs::from_slice::<Yardstick<'_>>(line).unwrap());
+        }),
+        Contender::new("sonic-rs typed", || {
+            for line in blocks.iter().flat_map(|block| lines(block)) {
+                black_box(sonic_rs::from_str::<Yardstick<'_>>(line).expect("it is a record"));
             }
-        }
-    };
-    let index = || {
-        for block in &blocks {
-            for line in block.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-                black_box(
-                    telltale_ingest::json::from_str::<Yardstick<'_>>(
-                        std::str::from_utf8(line).unwrap(),
-                    )
-                    .unwrap(),
-                );
+        }),
+        Contender::new("telltale's reader, typed", || {
+            for line in blocks.iter().flat_map(|block| lines(block)) {
+                black_box(json::from_str::<Yardstick<'_>>(line).expect("it is a record"));
             }
-        }
-    };
-    let [a, b, _] = compare(9, sonic, index);
-    println!(
-        "typed only: sonic-rs {:.3} M/s, our reader {:.3} M/s",
-        events / a / 1e6,
-        events / b / 1e6
-    );
+        }),
+        Contender::new("telltale, bytes to Arrow", || {
+            for bytes in &blocks {
+                let mut rejects = Rejects::default();
+                let block = Block {
+                    origin: "bench".into(),
+                    bytes: bytes.clone(),
+                    framing: Framing::Lines,
+                    walk: Walk::default(),
+                    first_position: 1,
+                };
+                let payload = Payload::new(block, &redactor, &mut rejects);
+                let mut builder = EventBuilder::new(parser.name(), payload.buffer(), 0);
+                parser.parse(&payload, &mut builder, &mut rejects);
+                assert_eq!(rejects.total(), 0, "every record is read");
+                black_box(builder.finish());
+            }
+        }),
+    ];
+    let events = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count();
+    race(events, bytes.len(), &contenders);
 }

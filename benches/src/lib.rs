@@ -1,8 +1,12 @@
-//! What the benchmarks share: input of a realistic shape, the yardstick, and rounds that compare.
+//! What the benchmarks share: input, the yardstick, and rounds that compare.
 
+use cpu_time::ThreadTime;
 use serde::Deserialize;
 use std::borrow::Cow;
-use std::time::{Duration, Instant};
+
+/// Text without a copy where it has no escapes; `Option<Cow<str>>` would always copy.
+#[derive(Deserialize)]
+pub struct Borrowed<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// The fields that CloudTrail's parser reads, as plain serde: what a bare typed parse costs.
 #[derive(Deserialize)]
@@ -10,25 +14,25 @@ use std::time::{Duration, Instant};
 #[allow(dead_code, reason = "only the cost of reading them counts")]
 pub struct Yardstick<'a> {
     #[serde(borrow, rename = "eventID")]
-    event_id: Option<Cow<'a, str>>,
+    event_id: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    event_time: Option<Cow<'a, str>>,
+    event_time: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    event_name: Option<Cow<'a, str>>,
+    event_name: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    event_source: Option<Cow<'a, str>>,
+    event_source: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    aws_region: Option<Cow<'a, str>>,
+    aws_region: Option<Borrowed<'a>>,
     #[serde(borrow, rename = "sourceIPAddress")]
-    source_ip_address: Option<Cow<'a, str>>,
+    source_ip_address: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    user_agent: Option<Cow<'a, str>>,
+    user_agent: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    error_code: Option<Cow<'a, str>>,
+    error_code: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    error_message: Option<Cow<'a, str>>,
+    error_message: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    recipient_account_id: Option<Cow<'a, str>>,
+    recipient_account_id: Option<Borrowed<'a>>,
     #[serde(borrow)]
     user_identity: Option<YardstickIdentity<'a>>,
 }
@@ -38,19 +42,19 @@ pub struct Yardstick<'a> {
 #[allow(dead_code, reason = "only the cost of reading them counts")]
 struct YardstickIdentity<'a> {
     #[serde(borrow, rename = "type")]
-    kind: Option<Cow<'a, str>>,
+    kind: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    principal_id: Option<Cow<'a, str>>,
+    principal_id: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    arn: Option<Cow<'a, str>>,
+    arn: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    account_id: Option<Cow<'a, str>>,
+    account_id: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    access_key_id: Option<Cow<'a, str>>,
+    access_key_id: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    user_name: Option<Cow<'a, str>>,
+    user_name: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    invoked_by: Option<Cow<'a, str>>,
+    invoked_by: Option<Borrowed<'a>>,
     #[serde(borrow)]
     session_context: Option<YardstickContext<'a>>,
 }
@@ -67,26 +71,83 @@ struct YardstickContext<'a> {
 #[allow(dead_code, reason = "only the cost of reading them counts")]
 struct YardstickIssuer<'a> {
     #[serde(borrow)]
-    arn: Option<Cow<'a, str>>,
+    arn: Option<Borrowed<'a>>,
 }
 
-/// Runs `one` and `other` in turn and gives the median time of each and of the ratio.
-pub fn compare(rounds: usize, mut one: impl FnMut(), mut other: impl FnMut()) -> [f64; 3] {
-    let time = |work: &mut dyn FnMut()| -> Duration {
-        let start = Instant::now();
-        work();
-        start.elapsed()
-    };
-    let (mut ones, mut others, mut ratios) = (vec![], vec![], vec![]);
-    for _ in 0..rounds {
-        let a = time(&mut one).as_secs_f64();
-        let b = time(&mut other).as_secs_f64();
-        ones.push(a);
-        others.push(b);
-        ratios.push(a / b);
+/// One way to do the work that is measured.
+pub struct Contender<'a> {
+    name: &'static str,
+    work: Box<dyn Fn() + 'a>,
+}
+
+impl<'a> Contender<'a> {
+    pub fn new(name: &'static str, work: impl Fn() + 'a) -> Self {
+        Self { name, work: Box::new(work) }
     }
-    [ones, others, ratios].map(|mut values| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    })
+}
+
+/// Rounds in which each contender runs once.
+const ROUNDS: usize = 9;
+
+/// Runs contenders in turn and prints, for each, the median rate and the median of its time in
+/// relation to the first one's of the same round. Times are of the thread's processor time, which
+/// other programs on the machine disturb least. `ONLY=name` runs one alone, for a profiler.
+pub fn race(events: usize, bytes: usize, contenders: &[Contender<'_>]) {
+    let only = std::env::var("ONLY").ok();
+    let mut times: Vec<Vec<f64>> = vec![vec![]; contenders.len()];
+    for _ in 0..ROUNDS {
+        for (contender, times) in contenders.iter().zip(&mut times) {
+            if only.as_deref().is_some_and(|only| only != contender.name) {
+                continue;
+            }
+            let start = ThreadTime::now();
+            (contender.work)();
+            times.push(start.elapsed().as_secs_f64());
+        }
+    }
+    println!("{events} events, {:.1} MB, median of {ROUNDS} rounds", bytes as f64 / 1e6);
+    for (contender, own) in contenders.iter().zip(&times) {
+        if own.is_empty() {
+            continue;
+        }
+        let ratios = own.iter().zip(&times[0]).map(|(own, first)| own / first).collect();
+        let seconds = median(own.clone());
+        println!(
+            "{:28} {:>7.3} M events/s {:>7.0} MB/s   {:.2} times the first",
+            contender.name,
+            events as f64 / seconds / 1e6,
+            bytes as f64 / seconds / 1e6,
+            median(ratios)
+        );
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The bytes of the file that the command line names, else simulated records of `log`.
+pub fn input(log: &str) -> Vec<u8> {
+    match std::env::args().skip(1).find(|argument| !argument.starts_with("--")) {
+        Some(path) => std::fs::read(&path).unwrap_or_else(|cause| panic!("cannot read `{path}`: {cause}")),
+        None => {
+            let _ = log;
+            panic!("name a file")
+        }
+    }
+}
+
+/// Whole lines in blocks of about `bytes`.
+pub fn blocks(text: &[u8], bytes: usize) -> Vec<Vec<u8>> {
+    let mut blocks = vec![Vec::with_capacity(bytes)];
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        if blocks.last().is_some_and(|block| block.len() + line.len() > bytes) {
+            blocks.push(Vec::with_capacity(bytes));
+        }
+        if let Some(block) = blocks.last_mut() {
+            block.extend_from_slice(line);
+        }
+    }
+    blocks
 }
