@@ -1,0 +1,468 @@
+//! Secrets that show by the name before them: fields of JSON at any depth, parameters of URLs and
+//! forms, headers, variables, settings and options of a command.
+
+use super::names::{self, Class, MAX_NAME_BYTES};
+use super::text::{self, Mark, Quote};
+use super::{Scan, shapes};
+use std::ops::Range;
+
+/// How a value stands behind its name, from the most to the least certain to be a value at all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A string behind a quoted name, or in quotes of its own.
+    Quoted,
+    /// `name=value`, `name = value`, `--name value`.
+    Assigned,
+    /// `name%3Dvalue` in a URL within a URL.
+    Escaped,
+    /// `name: value`, which prose has as well.
+    Colon,
+    /// `name:value`, which scopes, ARNs and names of images have as well.
+    TightColon,
+}
+
+impl Place {
+    fn is_in_url(self) -> bool {
+        self == Place::Escaped
+    }
+}
+
+/// A name and what was found out about it.
+struct Name {
+    range: Range<usize>,
+    class: Class,
+}
+
+/// Words of `Authorization` that are followed by the secret.
+const SCHEMES: &[&str] =
+    &["bearer", "basic", "ssws", "token", "apikey", "api-key", "digest", "negotiate", "ntlm"];
+
+impl Scan<'_> {
+    /// Judges the name around a candidate and what stands behind it; returns where to go on.
+    pub(super) fn judge_name(&mut self, candidate: usize) -> usize {
+        let go_on = candidate + 1;
+        if candidate < self.judged_name.end {
+            return go_on;
+        }
+        let Some(range) = name_around(self.bytes, candidate) else { return go_on };
+        self.judged_name = range.clone();
+        // A token may stand within the name.
+        let may_hold_token = range.end - candidate > 12;
+        match self.judge_behind(range) {
+            Some(behind) if !may_hold_token => behind,
+            _ => go_on,
+        }
+    }
+
+    fn judge_behind(&mut self, range: Range<usize>) -> Option<usize> {
+        let bytes = self.bytes;
+        let end = range.end;
+        if let Some((quote, behind)) = Quote::at(bytes, end) {
+            let behind_spaces = skip_spaces(bytes, behind);
+            return match bytes.get(behind_spaces)? {
+                b':' | b'=' => {
+                    let name = self.classified(quoted_name(bytes, &range, quote))?;
+                    let value = skip_spaces(bytes, behind_separator(bytes, behind_spaces)?);
+                    self.judge_member(&name, quote, value)
+                }
+                b',' => self.judge_next_strings(range, quote, behind_spaces + 1),
+                b']' => self.judge_behind_separator(range, behind_spaces + 1),
+                b'}' => {
+                    self.judge_kind(range, quote);
+                    None
+                }
+                _ => None,
+            };
+        }
+        let behind = if bytes.get(end) == Some(&b']') { end + 1 } else { end };
+        self.judge_behind_separator(range, behind)
+    }
+
+    /// A name without quotes: `name=value`, `name: value`, `--name value`, `<name>value<`.
+    fn judge_behind_separator(&mut self, range: Range<usize>, behind: usize) -> Option<usize> {
+        let bytes = self.bytes;
+        let separator = skip_blanks(bytes, behind);
+        let before = range.start.checked_sub(1).map(|at| bytes[at]);
+        let (place, value) = match bytes[separator..] {
+            [b':', b'=', ..] | [b'=', b'>' | b'=', ..] => (Place::Assigned, separator + 2),
+            [b'=', ..] => (Place::Assigned, separator + 1),
+            [b':', b' ' | b'\t' | b'"' | b'\'' | b'\\', ..] => (Place::Colon, separator + 1),
+            // `net use /password:…`.
+            [b':', ..] if before == Some(b'/') && is_windows_option(bytes, range.start) => {
+                (Place::Assigned, separator + 1)
+            }
+            [b':', ..] if !matches!(before, Some(b':' | b'/' | b'.' | b'@')) => {
+                (Place::TightColon, separator + 1)
+            }
+            [b'>', ..] if matches!(before, Some(b'<' | b':')) => (Place::Assigned, separator + 1),
+            _ if separator > behind && bytes[range.start] == b'-' => (Place::Assigned, separator),
+            _ => behind_escaped_separator(bytes, behind)?,
+        };
+        let name = self.classified(range)?;
+        self.judge_value(&name, place, skip_blanks(bytes, value))
+    }
+
+    fn classified(&self, range: Range<usize>) -> Option<Name> {
+        let class = names::classify(&self.bytes[range.clone()])?;
+        Some(Name { range, class })
+    }
+
+    /// The value of a member of an object: a string, or an array of strings.
+    fn judge_member(&mut self, name: &Name, quote: Quote, value: usize) -> Option<usize> {
+        if self.bytes.get(value) != Some(&b'[') {
+            return self.judge_string(name, quote, value);
+        }
+        let mut at = value + 1;
+        loop {
+            at = skip_spaces(self.bytes, at);
+            at = match self.bytes.get(at)? {
+                b',' => at + 1,
+                _ => match self.string_at(quote, at) {
+                    Some(string) => {
+                        self.judge_text(name, Place::Quoted, string.clone(), quote);
+                        behind_quote(self.bytes, string.end, quote)
+                    }
+                    None => break,
+                },
+            };
+        }
+        (at > value + 1).then_some(at)
+    }
+
+    /// A string that has to begin at `at`, in quotes like those of the name.
+    fn judge_string(&mut self, name: &Name, quote: Quote, at: usize) -> Option<usize> {
+        let string = self.string_at(quote, at)?;
+        self.judge_text(name, Place::Quoted, string, quote)
+    }
+
+    /// The inside of the string that begins at `at` with quotes like `quote`.
+    fn string_at(&mut self, quote: Quote, at: usize) -> Option<Range<usize>> {
+        let (found, start) = Quote::at(self.bytes, at)?;
+        if found.escapes != quote.escapes {
+            return None;
+        }
+        // Quotes of the name's own kind need no look at the line around.
+        let is_own = found == quote && found.mark != Mark::Single;
+        let in_json = !is_own && self.in_string(at);
+        if found != quote && in_json {
+            return None;
+        }
+        Some(start..found.string_end(self.bytes, start, in_json))
+    }
+
+    /// `"--password","value"` of a command, `"name":"DB_PASSWORD","value":"…"` of a variable.
+    fn judge_next_strings(
+        &mut self,
+        range: Range<usize>,
+        quote: Quote,
+        behind_comma: usize,
+    ) -> Option<usize> {
+        let bytes = self.bytes;
+        self.judge_kind(range.clone(), quote);
+        if !quote.is_before(bytes, range.start) {
+            return None;
+        }
+        let name = self.classified(range)?;
+        let mut at = skip_spaces(bytes, behind_comma);
+        let mut next = None;
+        while let Some(string) = self.string_at(quote, at) {
+            let behind = skip_spaces(bytes, behind_quote(bytes, string.end, quote));
+            if bytes.get(behind) != Some(&b':') {
+                let is_option = bytes[name.range.start] == b'-' && next.is_none();
+                let is_value = is_option && bytes.get(string.start) != Some(&b'-');
+                return if is_value { self.judge_string(&name, quote, at) } else { next };
+            }
+            let is_value = ends_with_value(&bytes[string.clone()]);
+            if !is_value {
+                break;
+            }
+            let mut value = skip_spaces(bytes, behind + 1);
+            // OpenTelemetry: `"value":{"stringValue":"…"}`.
+            if bytes.get(value) == Some(&b'{') {
+                let inner = skip_spaces(bytes, value + 1);
+                let Some(inner) = self.string_at(quote, inner) else { return next };
+                let colon = skip_spaces(bytes, behind_quote(bytes, inner.end, quote));
+                value = skip_spaces(bytes, colon + usize::from(bytes.get(colon) == Some(&b':')));
+            }
+            let Some(string) = self.string_at(quote, value) else { return next };
+            self.judge_text(&name, Place::Quoted, string.clone(), quote);
+            let behind = behind_quote(bytes, string.end, quote);
+            next = Some(behind);
+            let comma = skip_spaces(bytes, behind);
+            if bytes.get(comma) != Some(&b',') {
+                break;
+            }
+            at = skip_spaces(bytes, comma + 1);
+        }
+        next
+    }
+
+    /// `"kind":"Secret"`: the object around it is a Kubernetes Secret.
+    fn judge_kind(&mut self, range: Range<usize>, quote: Quote) {
+        if &self.bytes[range.clone()] == b"Secret" && quote.is_before(self.bytes, range.start) {
+            self.kubernetes.search(self.bytes, quote.escapes);
+        }
+    }
+
+    /// A value behind a name without quotes.
+    fn judge_value(&mut self, name: &Name, place: Place, start: usize) -> Option<usize> {
+        let bytes = self.bytes;
+        if let Some((quote, inside)) = Quote::at(bytes, start) {
+            let closes = match bytes.get(inside) {
+                None | Some(b',' | b'}' | b']' | b')' | b':' | b';' | b'\n' | b'\r' | b' ') => true,
+                Some(_) => false,
+            };
+            let in_string = self.in_string(start);
+            let is_end = quote.escapes == 0 && bytes[start] == b'"' && in_string;
+            if closes || is_end {
+                return None;
+            }
+            let string = inside..quote.string_end(bytes, inside, in_string);
+            return self.judge_text(name, Place::Quoted, string, quote);
+        }
+        // What has its own structure is looked at inside.
+        let is_own = match name.class {
+            Class::Authorization => {
+                matches!(bytes[start..], [b'{' | b'[', ..] | [b'A', b'W', b'S', b'4', ..])
+            }
+            // A code comes as a parameter of a URL, else it is a number or a word.
+            Class::Parameter => !begins_parameter(bytes, name.range.start),
+            _ => false,
+        };
+        let is_object = matches!(bytes.get(start..start + 1), Some(b"{" | b"["))
+            && !matches!(bytes.get(start + 1), Some(b'{' | b'A'..=b'Z' | b'a'..=b'z'));
+        if is_own || is_object {
+            return None;
+        }
+        let range = match name.class {
+            Class::Cookie => start..cookies_end(bytes, start, place.is_in_url()),
+            Class::Password if place == Place::Assigned => {
+                start..assigned_end(bytes, &name.range, start)
+            }
+            _ => start..text::word_end(bytes, start, place.is_in_url()),
+        };
+        self.judge_text(name, place, range, Quote { escapes: 0, mark: Mark::Double })
+    }
+
+    /// Judges a whole value and notes it if it is a secret; returns where to go on.
+    fn judge_text(
+        &mut self,
+        name: &Name,
+        place: Place,
+        range: Range<usize>,
+        quote: Quote,
+    ) -> Option<usize> {
+        let bytes = self.bytes;
+        let mut range = range;
+        if bytes[range.clone()].starts_with(b"-----BEGIN ") {
+            // Line ends within belong to the key.
+            let key = shapes::pem(bytes, range.start + 4)?;
+            range.end = range.end.max(key.end);
+        }
+        let has_scheme = matches!(name.class, Class::Token { .. } | Class::Authorization);
+        if has_scheme && let Some(start) = behind_scheme(bytes, range.clone()) {
+            range.start = start;
+            if place != Place::Quoted {
+                range.end = text::word_end(bytes, start, place.is_in_url());
+            }
+            let is_secret = !names::is_masked(&bytes[range.clone()]);
+            return is_secret.then(|| self.note(range, quote.depth() as u8));
+        }
+        let value = &bytes[range.clone()];
+        let follows = place != Place::Quoted && is_followed_by_word(bytes, range.end);
+        let is_secret = is_secret(name, place, value, follows, &bytes[name.range.clone()]);
+        is_secret.then(|| self.note(range, quote.depth() as u8))
+    }
+}
+
+/// Whether `value` is a secret, given what its name announces and how it stands there.
+fn is_secret(name: &Name, place: Place, value: &[u8], follows: bool, spelled: &[u8]) -> bool {
+    if names::is_masked(value) {
+        return false;
+    }
+    let is_word = value.len() <= 20
+        && value[1..].iter().all(u8::is_ascii_lowercase)
+        && value[0].is_ascii_alphabetic();
+    let is_number = value.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    let is_opaque = || text::looks_random(value) && !has_space(value);
+    let rises = |pair: &[u8]| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase();
+    let is_one_word = !spelled.iter().any(|b| b"_-.".contains(b)) && !spelled.windows(2).any(rises);
+    match place {
+        // "Invalid password: try again", "secret: not found".
+        Place::Colon if is_word && follows => return false,
+        Place::Colon
+            if is_one_word && matches!(name.class, Class::Token { .. } | Class::Opaque) =>
+        {
+            if !(value.len() >= 8 && is_opaque()) {
+                return false;
+            }
+        }
+        Place::TightColon if !(value.len() >= 6 && is_opaque()) => return false,
+        _ => {}
+    }
+    match name.class {
+        Class::Password => !is_number || place == Place::Quoted || value.len() >= 4,
+        Class::Token { bare } => {
+            let names_resource = bare && names::is_resource_name(value);
+            !is_number && !names_resource && !names::is_identifier(value)
+        }
+        Class::Cookie => {
+            !is_number && (place == Place::Quoted || value.contains(&b'=') || is_opaque())
+        }
+        Class::Authorization => {
+            let is_nested = matches!(value[0], b'{' | b'[');
+            !is_nested && !value.starts_with(b"AWS4-") && !is_word && !has_space(value)
+        }
+        Class::Opaque => {
+            value.len() >= 16 && is_opaque() && !names::is_identifier(value) && !is_uuid(value)
+        }
+        Class::Uuid => is_uuid(value),
+        Class::Parameter => value.len() >= 16 && is_opaque(),
+    }
+}
+
+fn has_space(value: &[u8]) -> bool {
+    value.iter().take(64).any(u8::is_ascii_whitespace)
+}
+
+/// Whether a name stands behind a `/` that begins a word.
+fn is_windows_option(bytes: &[u8], at: usize) -> bool {
+    matches!(bytes[..at], [b'/'] | [.., b' ' | b'"', b'/'])
+}
+
+/// Whether a name stands behind `?` or `&`, escaped or not.
+fn begins_parameter(bytes: &[u8], at: usize) -> bool {
+    let before = &bytes[..at];
+    let forms: [&[u8]; 6] = [b"?", b"&", b"\\u0026", b"\\u003f", b"%26", b"%3F"];
+    forms.iter().any(|form| before.ends_with(form))
+}
+
+/// `3f2b8c1e-…`, which names a key more often than it is one.
+fn is_uuid(value: &[u8]) -> bool {
+    value.len() == 36
+        && value.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// The name that the candidate belongs to. Its ends may be cut at [`MAX_NAME_BYTES`] to the left;
+/// what goes on for longer to the right is no name.
+fn name_around(bytes: &[u8], candidate: usize) -> Option<Range<usize>> {
+    let is_name = |byte: &&u8| text::is_name(**byte);
+    // A pattern may begin or end with what is no part of the name.
+    let head = bytes[candidate..].iter().take(MAX_NAME_BYTES + 1).take_while(is_name).count();
+    let end = candidate + head;
+    let end = end - bytes[candidate..end].iter().rev().take_while(|b| **b == b'.').count();
+    let before = bytes[..end].iter().rev().take(MAX_NAME_BYTES).take_while(is_name).count();
+    let mut start = end - before;
+    // The letter of an escape before the name is none of its letters: `\ntoken`, `%26token`.
+    match (bytes[..start].last(), &bytes[start..end]) {
+        (Some(b'\\'), [b'u', rest @ ..]) if rest.len() > 4 => start += 5,
+        (Some(b'\\'), [b'n' | b'r' | b't' | b'b' | b'f', _, ..]) => start += 1,
+        (Some(b'%'), [b'2', b'5', b'2' | b'3', _, _, ..]) => start += 4,
+        (Some(b'%'), [b'0'..=b'9', _, _, ..]) => start += 2,
+        _ => {}
+    }
+    (head <= MAX_NAME_BYTES && start < end).then_some(start..end)
+}
+
+/// A quoted name with the words before its last: `"API Key"`, `"next token"`.
+fn quoted_name(bytes: &[u8], range: &Range<usize>, quote: Quote) -> Range<usize> {
+    let is_name = |byte: &&u8| text::is_name(**byte) || **byte == b' ';
+    let before = bytes[..range.start].iter().rev().take(MAX_NAME_BYTES).take_while(is_name);
+    let start = range.start - before.count();
+    match quote.is_before(bytes, start) {
+        true => start..range.end,
+        false => range.clone(),
+    }
+}
+
+/// Behind `=`, `:`, `:=`, `=>` or `==`.
+fn behind_separator(bytes: &[u8], at: usize) -> Option<usize> {
+    let length = match bytes[at..] {
+        [b':', b'=', ..] | [b'=', b'>' | b'=', ..] => 2,
+        [b':' | b'=', ..] => 1,
+        _ => return None,
+    };
+    Some(at + length)
+}
+
+/// Behind an `=` that is escaped for a URL within a URL, or for JSON.
+fn behind_escaped_separator(bytes: &[u8], at: usize) -> Option<(Place, usize)> {
+    let escapes = bytes[at..].iter().take(8).take_while(|byte| **byte == b'\\').count();
+    let rest = &bytes[at + escapes..];
+    let forms: &[&[u8]] = match escapes {
+        0 => &[b"%3D", b"%3d", b"%253D", b"%253d"],
+        _ => &[b"u003d", b"u003D", b"u003e", b"u003E"],
+    };
+    let form = forms.iter().find(|form| rest.starts_with(form))?;
+    let place = if escapes == 0 { Place::Escaped } else { Place::Assigned };
+    Some((place, at + escapes + form.len()))
+}
+
+/// Behind the quote that ends a string, if one does.
+fn behind_quote(bytes: &[u8], end: usize, quote: Quote) -> usize {
+    match Quote::at(bytes, end) {
+        Some((found, behind)) if found == quote => behind,
+        _ => end,
+    }
+}
+
+fn skip_blanks(bytes: &[u8], at: usize) -> usize {
+    at + bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
+}
+
+fn skip_spaces(bytes: &[u8], at: usize) -> usize {
+    at + bytes[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
+}
+
+/// Behind the scheme at the beginning of a value, `Bearer ` for example.
+fn behind_scheme(bytes: &[u8], range: Range<usize>) -> Option<usize> {
+    let value = &bytes[range.clone()];
+    // An unquoted value is the scheme alone, and its credentials stand behind it.
+    let word = value.iter().take(12).take_while(|b| b.is_ascii_alphabetic() || **b == b'-').count();
+    let is_scheme = |scheme: &&str| value[..word].eq_ignore_ascii_case(scheme.as_bytes());
+    if !SCHEMES.iter().any(|scheme| is_scheme(&scheme)) {
+        return None;
+    }
+    let start = skip_blanks(bytes, range.start + word);
+    (start > range.start + word && (start < range.end || word == value.len())).then_some(start)
+}
+
+/// Whether the line goes on with a word, as prose does.
+fn is_followed_by_word(bytes: &[u8], at: usize) -> bool {
+    matches!(bytes[at..], [b' ', next, ..] if next.is_ascii_alphanumeric())
+}
+
+/// The end of `a=b; c=d`.
+fn cookies_end(bytes: &[u8], start: usize, in_url: bool) -> usize {
+    let mut end = text::word_end(bytes, start, in_url);
+    while let [b';', b' ', ..] = bytes[end..] {
+        end = text::word_end(bytes, end + 2, in_url);
+    }
+    end
+}
+
+/// The end of a password that is assigned: of the line where nothing else stands on it, as words
+/// with spaces between are a passphrase, else of the word.
+fn assigned_end(bytes: &[u8], name: &Range<usize>, start: usize) -> usize {
+    let word = text::word_end(bytes, start, false);
+    let before = &bytes[name.start.saturating_sub(8)..name.start];
+    let begins_line =
+        before.trim_ascii_end().is_empty() && name.start <= 8 || before.ends_with(b"\n");
+    if !begins_line || bytes[start - 1] != b' ' {
+        return word;
+    }
+    let rest = &bytes[start..bytes.len().min(start + 256)];
+    let line = rest.iter().position(|b| b"\r\n".contains(b)).unwrap_or(rest.len());
+    match rest[..line].iter().any(|byte| b"=:\"'\\".contains(byte)) {
+        true => word,
+        false => start + rest[..line].trim_ascii_end().len().max(word - start),
+    }
+}
+
+/// `value`, `parameterValue`, `newValue`.
+fn ends_with_value(key: &[u8]) -> bool {
+    key.last_chunk::<5>().is_some_and(|ending| ending.eq_ignore_ascii_case(b"value"))
+}

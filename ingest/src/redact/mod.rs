@@ -1,0 +1,232 @@
+//! Removes secrets from a payload before anything else looks at it, so that every column, `raw`,
+//! every reject and every log line are clean by construction.
+//!
+//! A secret shows by its own shape ([`shapes`]) or by the name that stands before it ([`fields`],
+//! [`names`]); the values of a Kubernetes Secret show by their object ([`kubernetes`]). None of
+//! this parses the payload: a search for rare fragments ([`fragments`]) finds the few places worth
+//! a look, and what is decided there holds for JSON, JSON within strings of JSON, URLs, forms and
+//! console lines alike, whether well-formed or cut off.
+//!
+//! In a secret's place stands a fingerprint keyed with the installation's key. It is the same for
+//! the same secret wherever it turns up, so a stolen token can be followed without being known.
+//!
+//! Ids are no secrets and stay: access key ids, ARNs, names of secrets, key ids, cursors of
+//! listings, what is masked already.
+
+mod fields;
+mod fragments;
+mod kubernetes;
+mod names;
+mod shapes;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use fragments::{FRAGMENTS, Rule};
+use std::fmt;
+use std::ops::Range;
+
+/// The installation's fingerprint key. Who has it can test guesses of a secret.
+#[derive(Clone)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Key(bytes)
+    }
+
+    /// A key from text, the same for the same text. The text should be as hard to guess as a key.
+    pub fn derive(passphrase: &str) -> Self {
+        Key(blake3::derive_key("telltale 2026-01 fingerprints of secrets", passphrase.as_bytes()))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Key(..)")
+    }
+}
+
+/// Replaces secrets by a keyed fingerprint.
+#[derive(Clone, Debug)]
+pub struct Redactor {
+    key: Key,
+}
+
+impl Redactor {
+    pub fn new(key: &Key) -> Self {
+        Redactor { key: key.clone() }
+    }
+
+    /// The payload with every secret replaced; `None` when there is none.
+    ///
+    /// Shape: any bytes, whole records, best many at once. Line ends stay where they are, valid
+    /// JSON stays valid, and so does UTF-8. Doing it again changes nothing.
+    /// Cost: linear in the payload whatever it holds. Memory: two words for each secret.
+    pub fn redact(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut scan = Scan::new(bytes);
+        FRAGMENTS.for_each(bytes, |candidate, rule| scan.judge(candidate, rule));
+        let secrets = scan.into_secrets();
+        (!secrets.is_empty()).then(|| self.replace(bytes, &secrets))
+    }
+
+    /// What stands in place of `secret`: `redacted:` and 16 hex digits of its keyed BLAKE3 hash.
+    ///
+    /// Shape: the secret as it is used, without escapes of JSON or URLs.
+    pub fn fingerprint(&self, secret: &[u8]) -> String {
+        let hash = blake3::keyed_hash(&self.key.0, secret).to_hex();
+        format!("redacted:{}", &hash[..16])
+    }
+
+    fn replace(&self, bytes: &[u8], secrets: &[Secret]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len());
+        let mut copied = 0;
+        for secret in secrets {
+            let value = &bytes[secret.start..secret.end];
+            out.extend_from_slice(&bytes[copied..secret.start]);
+            out.extend_from_slice(
+                self.fingerprint(&text::decode(value, secret.depth.into())).as_bytes(),
+            );
+            // A private key on lines of its own leaves them empty.
+            out.extend(value.iter().filter(|byte| **byte == b'\n'));
+            copied = secret.end;
+        }
+        out.extend_from_slice(&bytes[copied..]);
+        out
+    }
+}
+
+/// Where a secret stands, and how often it was escaped for JSON.
+#[derive(Clone, Copy, Debug)]
+struct Secret {
+    start: usize,
+    end: usize,
+    depth: u8,
+}
+
+/// One pass over a payload.
+struct Scan<'a> {
+    bytes: &'a [u8],
+    secrets: Vec<Secret>,
+    /// A secret was noted that does not begin behind the one before.
+    is_unordered: bool,
+    lines: Lines,
+    /// The last name that was judged.
+    judged_name: Range<usize>,
+    /// End of the last run that was looked at for a JWT.
+    judged_jwt: usize,
+    kubernetes: kubernetes::Searched,
+}
+
+impl<'a> Scan<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Scan {
+            bytes,
+            secrets: Vec::new(),
+            is_unordered: false,
+            lines: Lines::default(),
+            judged_name: 0..0,
+            judged_jwt: 0,
+            kubernetes: kubernetes::Searched::default(),
+        }
+    }
+
+    /// Looks around a candidate, notes the secrets there, and returns where to go on.
+    fn judge(&mut self, candidate: usize, rule: Rule) -> usize {
+        if let Some(last) = self.secrets.last()
+            && (last.start..last.end).contains(&candidate)
+        {
+            return last.end;
+        }
+        let found = match rule {
+            Rule::Name => return self.judge_name(candidate),
+            Rule::Bearer => match shapes::bearer(self.bytes, candidate) {
+                None => return self.judge_name(candidate),
+                found => found,
+            },
+            Rule::Basic => shapes::basic(self.bytes, candidate),
+            Rule::UserInfo => {
+                let slashes = if self.bytes[candidate + 1] == b'/' { 3 } else { 5 };
+                shapes::user_info(self.bytes, candidate + slashes)
+            }
+            Rule::Pem => shapes::pem(self.bytes, candidate),
+            Rule::Jwt => self.judge_jwt(candidate),
+            Rule::Prefix(shape) => shape.token(self.bytes, candidate),
+        };
+        match found {
+            Some(range) if !names::is_masked(&self.bytes[range.clone()]) => self.note(range, 1),
+            _ => candidate + 1,
+        }
+    }
+
+    fn judge_jwt(&mut self, candidate: usize) -> Option<Range<usize>> {
+        if candidate < self.judged_jwt {
+            return None;
+        }
+        let (header, end) = shapes::jwt(self.bytes, candidate);
+        self.judged_jwt = header;
+        Some(candidate..end?)
+    }
+
+    /// Whether `place`, behind the name being judged, lies within a `"…"` of its line.
+    fn in_string(&mut self, place: usize) -> bool {
+        self.lines.move_to(self.bytes, self.judged_name.start);
+        let mut ahead = self.lines;
+        ahead.move_to(self.bytes, place);
+        ahead.in_string
+    }
+
+    /// Notes a secret and returns where to go on.
+    fn note(&mut self, range: Range<usize>, depth: u8) -> usize {
+        self.is_unordered |= self.secrets.last().is_some_and(|last| range.start < last.end);
+        self.secrets.push(Secret { start: range.start, end: range.end, depth });
+        range.end
+    }
+
+    /// All secrets in order, no two of them overlapping.
+    fn into_secrets(self) -> Vec<Secret> {
+        let mut secrets = self.secrets;
+        if self.is_unordered || !self.kubernetes.found.is_empty() {
+            secrets.extend(self.kubernetes.found);
+            secrets.sort_unstable_by_key(|secret| (secret.start, std::cmp::Reverse(secret.end)));
+            let mut end = 0;
+            secrets.retain_mut(|secret| {
+                secret.start = secret.start.max(end);
+                end = end.max(secret.end);
+                secret.start < secret.end
+            });
+        }
+        secrets
+    }
+}
+
+/// Knows at one place of the payload whether it lies within a `"…"` of its line.
+#[derive(Clone, Copy, Default)]
+struct Lines {
+    at: usize,
+    in_string: bool,
+}
+
+impl Lines {
+    /// Moves on to `place`; stays where it is if that lies behind.
+    fn move_to(&mut self, bytes: &[u8], place: usize) {
+        let passed = bytes.get(self.at..place).unwrap_or_default();
+        if let Some(newline) = memchr::memrchr(b'\n', passed) {
+            *self = Lines { at: self.at + newline + 1, in_string: false };
+        }
+        while let Some(next) =
+            bytes.get(self.at..place).and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
+        {
+            let step = match bytes[self.at + next] {
+                b'"' => {
+                    self.in_string = !self.in_string;
+                    1
+                }
+                _ => 2,
+            };
+            self.at += next + step;
+        }
+        self.at = self.at.max(place);
+    }
+}

@@ -1,0 +1,433 @@
+//! What is replaced stands in `«…»`, all else has to stay byte for byte. `{36}` stands for so many
+//! letters and digits that no tool that scans for secrets has to worry about.
+
+use super::{Key, Redactor};
+use proptest::prelude::*;
+
+fn redactor() -> Redactor {
+    Redactor::new(&Key::from_bytes([7; 32]))
+}
+
+fn redact(text: &str) -> String {
+    match redactor().redact(text.as_bytes()) {
+        Some(bytes) => String::from_utf8(bytes).expect("UTF-8 stays UTF-8"),
+        None => text.to_owned(),
+    }
+}
+
+/// Letters and digits without any pattern, the same for the same length.
+fn random(length: usize) -> String {
+    let alphabet = b"k7Qm2Zx9RbT4vNcW8sLpY3gHdJ6fAqE5uXiM1oC0Bn";
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64;
+    let letter = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(alphabet[(state >> 33) as usize % alphabet.len()])
+    };
+    std::iter::repeat_with(letter).take(length).collect()
+}
+
+/// Puts random letters in place of `{n}`.
+fn expand(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        rest = match after.split_once('}').map(|(length, tail)| (length.parse(), tail)) {
+            Some((Ok(length), tail)) => {
+                out.push_str(&random(length));
+                tail
+            }
+            _ => {
+                out.push('{');
+                after
+            }
+        };
+    }
+    out + rest
+}
+
+/// Puts `«»` in place of every fingerprint.
+fn hide_fingerprints(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("redacted:") {
+        out.push_str(before);
+        out.push_str("«»");
+        assert!(after.as_bytes()[..16].iter().all(u8::is_ascii_hexdigit), "{after}");
+        rest = &after[16..];
+    }
+    out + rest
+}
+
+fn check(cases: &[&str]) {
+    for case in cases {
+        let marked = expand(case);
+        let input = marked.replace(['«', '»'], "");
+        let mut expected = String::new();
+        let mut pieces = marked.split('«');
+        expected.push_str(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            let (secret, after) = piece.split_once('»').expect("every mark is closed");
+            expected.push_str("«»");
+            expected.extend(secret.matches('\n'));
+            expected.push_str(after);
+        }
+        let output = redact(&input);
+        assert_eq!(hide_fingerprints(&output), expected, "{input}");
+        assert_eq!(redact(&output), output, "again");
+        if serde_json::from_str::<serde_json::Value>(&input).is_ok() {
+            serde_json::from_str::<serde_json::Value>(&output).expect("JSON stays JSON");
+        }
+    }
+}
+
+#[test]
+fn tokens_show_by_their_shape() {
+    check(&[
+        "key «eyJ{20}.{30}.{43}» was used",
+        "«eyJhbGciOiJkaXIifQ..{16}.{40}.{22}»",
+        r#"{"note":"got «eyJ{20}.{30}»."}"#,
+        "«hvs.{24}» «hvb.{80}», \"«s.{24}»\"",
+        "«ghp_{36}» «gho_{36}» «ghs_{36}» «github_pat_{22}_{59}»",
+        "«glpat-{20}»|«npm_{36}»|«xoxb-{12}-{24}»|«ya29.{60}»",
+        "url=/maps?q=1&k=«AIza{35}»",
+        "«IQoJb3JpZ2lu{100}/{20}+{30}==» «FwoGZXIvYXdz{80}»",
+        "«sk_live_{24}» «rk_live_{24}» «sk-ant-api03-{80}» «sk-proj-{40}»",
+        "«SG.{22}.{43}» «dop_v1_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef»",
+        "«dapi0123456789abcdef0123456789abcdef» «GOCSPX-{28}» «{3}8Q~{34}»",
+        "https://hooks.slack.com/services/«T{8}/B{8}/{24}»",
+        "curl -H 'X: Bearer «{30}»' and Basic «dXNlcjpwYXNzd29yZA==», SSWS «00{40}»",
+        "a\\n«ghp_{36}»\\n",
+    ]);
+}
+
+#[test]
+fn private_keys_keep_their_lines() {
+    check(&[
+        "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n",
+        "key:\n«-----BEGIN RSA PRIVATE KEY-----\nMIIC{60}\n{60}\n-----END RSA PRIVATE KEY-----»\nnext",
+        r#"{"k":"«-----BEGIN PRIVATE KEY-----\nMIIC{60}\n-----END PRIVATE KEY-----»\n","b":1}"#,
+        r#"{"k":"{\"k\":\"«-----BEGIN EC PRIVATE KEY-----\\nMIIC{60}\\n-----END EC PRIVATE KEY-----»\\n\"}"}"#,
+        r#"{"private_key":"«-----BEGIN PRIVATE KEY-----\nMIIC{60}\n-----END PRIVATE KEY-----\n»","b":1}"#,
+        r#"{"k":"«-----BEGIN PRIVATE KEY-----\nMIIC{60}\n»"}"#,
+    ]);
+}
+
+#[test]
+fn urls_keep_all_but_their_secrets() {
+    check(&[
+        "postgres://app:«s3cr;et%21»@db.internal:5432/app?sslmode=require",
+        r#"{"remote":"https:\/\/ci:«{20}»@git.example.org\/x.git"}"#,
+        "https://example.org:8443/a@b https://user@example.org/",
+        "GET /b/o?X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20260101&X-Amz-Signature=«0123456789abcdef0123456789abcdef»&x=1",
+        "/o?X-Amz-Security-Token=«IQoJb3JpZ2lu{40}%2F{40}%3D%3D»&X-Amz-Expires=60",
+        "https://a.blob.core.windows.net/c?sv=2024&sig=«{30}%2B{12}%3D»&se=2026",
+        "https://storage.googleapis.com/b/o?X-Goog-Signature=«{64}»",
+        r#"{"uri":"/login?access_token=«{30}»\u0026user=jo&state=x"}"#,
+        "https://app/cb?code=«{30}»&state=1 code=42 \"code\":\"AccessDeniedForThisRequest1\"",
+        "/r?next=https%3A%2F%2Fapp%2F%3Ftoken%3D«{24}»%26page%3D2",
+    ]);
+}
+
+#[test]
+fn fields_of_json_show_by_their_name_at_any_depth() {
+    check(&[
+        r#"{"password":"«hunter2»","user":"jo"}"#,
+        r#"{ "Client_Secret" : "«a\"b\\»", "x": [1, 2] }"#,
+        r#"{"credentials":{"accessKeyId":"ASIAIOSFODNN7EXAMPLE","sessionToken":"«{60}»","expiration":"x"}}"#,
+        r#"{"body":"{\"token\":\"«{20}»\",\"id\":7}"}"#,
+        r#"{"body":"{\"in\":\"{\\\"apiKey\\\":\\\"«a\\\\\\\\b»\\\"}\"}"}"#,
+        r#"{"body":"{\u0022refresh_token\u0022:\u0022«{20}»\u0022}"}"#,
+        r#"{"headers":{"authorization":["Bearer «{20}»","Basic «dTpw»"],"cookie":["«a=b; c=d»"]}}"#,
+        r#"{"headers":{"x-vault-token":["«{26}»"],"accept":["*/*"]}}"#,
+        r#"{"SecretString":"«{\"user\":\"app\",\"password\":\"x\"}»"}"#,
+        r#"{"API Key":"«{30}»","Proxy-Authorization":"«{30}»"}"#,
+        r#"{"env":[{"name":"DB_PASSWORD","value":"«hunter2»"},{"name":"HOME","value":"/root"}]}"#,
+        r#"[{"parameterKey":"dbPassword","parameterValue":"«hunter2»","usePreviousValue":false}]"#,
+        r#"{"key":"token","value":{"stringValue":"«{20}»"}}"#,
+        r#"{"args":["--password","«hunter2»","--user","jo","--token=«{20}»","-v"]}"#,
+        r#"{"msg":"{'password': '«it is»', 'n': 1}"}"#,
+        r#"{"auth":{"client_token":"«s.{24}»","accessor":"«{24}»"}}"#,
+        r#"{"secret_id":"«3f2b8c1e-0a1b-4c2d-8e3f-a1b2c3d4e5f6»","role_id":"3f2b8c1e-0a1b-4c2d-8e3f-a1b2c3d4e5f6"}"#,
+        r#"{"tokenCode":"«123456»","SAMLResponse":"«PHNhbWxwOlJlc3BvbnNl{60}»"}"#,
+        r#"{"password":"«cut off»"#,
+        "{\"password\":\"«cut off»\n{\"a\":1}",
+    ]);
+}
+
+#[test]
+fn console_lines_show_by_their_name() {
+    check(&[
+        "password=«hunter2» user=jo",
+        "agent.git_pass = «correct horse battery»\nagent.git_user = jo\n",
+        "api.credentials.secret_key = «{40}»\napi.credentials.access_key = {20}\n",
+        "CLEARML_API_ACCESS_KEY={20}\nCLEARML_API_SECRET_KEY=«{40}»\n",
+        "export GITLAB_TOKEN=«{20}» && run",
+        "  secret_key: \"«{40}»\"\n  user: jo",
+        "login --password «hunter2» --user jo; login -token «{20}»",
+        "net use \\\\\\\\host /user:jo /password:«P@ssw0rd1» /node:1",
+        "Authorization: Bearer «{30}»\r\nHost: x\r\n",
+        "> Cookie: «sid=1; theme=dark»\r\n> Accept: */*",
+        "curl -H \"X-Vault-Token: «{26}»\" https://vault/v1/x",
+        "headers {'authorization': 'Basic «dTpw»', 'n': 1}",
+        "AccountName=x;AccountKey=«{60}==»;EndpointSuffix=core.windows.net",
+        "token:«{24}», secret: «{24}»",
+        "<password>«hunter2»</password>",
+        "['password'] = '«hunter2»'",
+        r#"{"line":"a=1\npassword=«hunter2»\nb=2","q":"x?token=","z":","}"#,
+        r#"{"cmd":"login --password=\"«two words»\" --user jo"}"#,
+        r#"{"url":"x?token=\u0022","z":"y"}"#,
+    ]);
+}
+
+#[test]
+fn kubernetes_secrets_show_by_their_object() {
+    check(&[
+        r#"{"kind":"Event","objectRef":{"resource":"secrets","name":"db"},"requestObject":{"kind":"Secret","apiVersion":"v1","metadata":{"name":"db"},"data":{"user":"«am8=»","empty":""},"stringData":{"p":"«x y»"},"type":"Opaque"}}"#,
+        r#"{"items":[{"data":{"a":"«YQ==»"},"kind":"Secret"},{"data":{"a":"b"},"kind":"ConfigMap"}]}"#,
+        r#"{"last":"{\"data\":{\"a\":\"«YQ==»\"},\"kind\":\"Secret\"}\n","data":{"b":"c"}}"#,
+        "{\n  \"kind\": \"Secret\",\n  \"data\": {\n    \"a\": \"«YQ==»\"\n  }\n}\n",
+    ]);
+}
+
+#[test]
+fn ids_states_and_masks_stay() {
+    check(&[
+        r#"{"accessKeyId":"AKIAIOSFODNN7EXAMPLE","access_key":"{20}","keyId":"{20}","key":"{20}"}"#,
+        r#"{"secretId":"prod/db","secretArn":"arn:aws:secretsmanager:us-east-1:1:secret:db-AbCdEf","secret":"projects/p/secrets/s"}"#,
+        r#"{"serviceAccountKeyName":"//iam.googleapis.com/projects/p/serviceAccounts/s/keys/{40}"}"#,
+        r#"{"extra":{"authentication.kubernetes.io/credential-id":["JTI=3f2b8c1e-0a1b","X509SHA256=0123456789abcdef"]}}"#,
+        r#"{"tokenType":"Bearer","token_type":"service","token_issue_time":"2024-08-15T13:15:03Z","tokenExpiresAt":"x","token_ttl":60}"#,
+        r#"{"passwordLastUsed":"2023-07-10","passwordResetRequired":"false","sessionCredentialFromConsole":"true"}"#,
+        r#"{"nextToken":"{60}","continuationToken":"{60}","NextPageToken":"{60}","clientToken":"{36}","clientRequestToken":"{36}","marker":"{30}"}"#,
+        r#"{"subjectFromWebIdentityToken":"system:serviceaccount:ns:app","hashed_token":"{40}="}"#,
+        r#"{"password":null,"token":true,"secret":7,"api_key":"","otp":{"a":"b"},"cookie":[]}"#,
+        r#"{"masterUserPassword":"HIDDEN_DUE_TO_SECURITY_REASONS","token":"****","secret":"<redacted>","pwd":"[REDACTED]","apiKey":"${API_KEY}"}"#,
+        r#"{"client_token":"hmac-sha256:0123456789abcdef","accessor":"hmac-sha256:0123456789abcdef","mount_accessor":"auth_jwt_{8}"}"#,
+        r#"{"resource":"secrets","action":"secretsmanager:GetSecretValue","eventName":"GetSessionToken","type":"access_token"}"#,
+        r#"{"annotations":{"authorization.k8s.io/decision":"allow","authorization.k8s.io/reason":""}}"#,
+        r#"{"authorization":"{\"action\":\"Microsoft.Storage/listKeys/action\"}","authorizationInfo":[{"permission":"a.b"}]}"#,
+        r#"{"token_uri":"https://oauth2.googleapis.com/token","eventSource":"sts.amazonaws.com","SignatureVersion":"SigV4"}"#,
+        r#"{"encryptionKey":"3f2b8c1e-0a1b-4c2d-8e3f-a1b2c3d4e5f6","Signature":"Microsoft Windows"}"#,
+        "Authorization: AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20260101/us-east-1/s3, Signature=«0123456789abcdef0123456789abcdef»",
+        "Received new token: ok, invalid password: try again, secret: default/web-tls-x7k2p not found",
+        "arn:aws:secretsmanager:us-east-1:1:secret:prod/db-AbCdE1 system:token:read1x PWD=/home/jo",
+        "task-0123456789abcdefABCDEF0123456789 WWW-Authenticate: Bearer realm=\"x\", Basic authentication",
+        "agent.git_pass = \nagent.git_user = jo\nsecret_key = ****\ntokens: 512 token=none",
+    ]);
+}
+
+#[test]
+fn the_same_secret_has_the_same_fingerprint_everywhere() {
+    let secret = "a+b/{c}\"d=";
+    let fingerprint = redactor().fingerprint(secret.as_bytes());
+    for text in [
+        r#"{"password":"a+b/{c}\"d="}"#,
+        r#"{"password":"a+b\/{c}\"d\u003d"}"#,
+        r#"{"in":"{\"password\":\"a+b/{c}\\\"d=\"}"}"#,
+        "/x?password=a+b%2F%7Bc%7D%22d%3D&y=1",
+        "/x?next=%2Fy%3Fpassword%3Da+b%2F%7Bc%7D%22d%3D%26y%3D1",
+    ] {
+        assert!(redact(text).contains(&fingerprint), "{text} -> {}", redact(text));
+    }
+    assert_ne!(Redactor::new(&Key::derive("other")).fingerprint(secret.as_bytes()), fingerprint);
+    assert_eq!(format!("{:?}", redactor()), "Redactor { key: Key(..) }");
+}
+
+#[test]
+fn text_without_secrets_is_not_copied() {
+    assert_eq!(redactor().redact(br#"{"eventName":"AssumeRole"}"#), None);
+    assert_eq!(redactor().redact(b""), None);
+}
+
+/// What meets in payloads: names, separators, quotes, escapes, prefixes, values, and noise.
+fn fragment() -> impl Strategy<Value = String> {
+    let known = prop::sample::select(vec![
+        "password",
+        "token",
+        "secret",
+        "\"authorization\"",
+        "\"cookie\"",
+        "signature",
+        "nextToken",
+        "\"kind\":\"Secret\"",
+        "\"data\"",
+        "Bearer ",
+        "Basic ",
+        "eyJ",
+        "ghp_",
+        "s.",
+        "sk-",
+        "://",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----END PRIVATE KEY-----",
+        "redacted:",
+        "hmac-sha256:",
+        "0123456789abcdef",
+        "\"",
+        "\\\"",
+        "\\\\\\\"",
+        "'",
+        "\\u0022",
+        "\\u003d",
+        "\\",
+        "\\n",
+        "%3D",
+        "%26",
+        ":",
+        "=",
+        ",",
+        ";",
+        "&",
+        "?",
+        "@",
+        "[",
+        "]",
+        "{",
+        "}",
+        "<",
+        ">",
+        "--",
+        "/",
+        ".",
+        " ",
+        "\n",
+        "\r\n",
+        "AWS4-",
+        "***",
+        "\u{e9}",
+        "value",
+    ]);
+    prop_oneof![4 => known.prop_map(str::to_owned), 1 => "[a-zA-Z0-9]{1,30}", 1 => "\\PC{0,4}"]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop::collection::vec(fragment(), 0..6).prop_map(|parts| parts.concat())
+}
+
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        text().prop_map(serde_json::Value::from),
+        any::<i32>().prop_map(serde_json::Value::from),
+        Just(serde_json::Value::Null),
+    ];
+    leaf.prop_recursive(4, 40, 5, |inner| {
+        let name = prop_oneof![
+            prop::sample::select(vec!["password", "token", "authorization", "kind", "data", "x"])
+                .prop_map(str::to_owned),
+            text()
+        ];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
+            prop::collection::vec((name, inner.clone()), 0..5)
+                .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            // JSON within a string.
+            inner.prop_map(|value| serde_json::Value::from(value.to_string())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_text_keeps_its_lines_and_settles_at_once(
+        parts in prop::collection::vec(fragment(), 0..40),
+    ) {
+        let input = parts.concat();
+        let output = redact(&input);
+        prop_assert_eq!(output.matches('\n').count(), input.matches('\n').count());
+        let again = redact(&output);
+        prop_assert_eq!(again, output);
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        redactor().redact(&bytes);
+    }
+
+    #[test]
+    fn json_stays_json(value in json(), pretty in any::<bool>()) {
+        let input = match pretty {
+            true => serde_json::to_string_pretty(&value),
+            false => serde_json::to_string(&value),
+        }
+        .expect("a value can be written");
+        let output = redact(&input);
+        prop_assert!(
+            serde_json::from_str::<serde_json::Value>(&output).is_ok(), "{} -> {}", input, output
+        );
+        let again = redact(&output);
+        prop_assert_eq!(again, output);
+    }
+
+    #[test]
+    fn a_planted_secret_leaves_no_piece(
+        (prefix, body) in planted(),
+        container in prop::sample::select(CONTAINERS),
+        noise in "[ -~]{0,20}",
+    ) {
+        let secret = format!("{prefix}{body}");
+        let record = serde_json::json!({
+            "id": "AKIAIOSFODNN7EXAMPLE",
+            "arn": "arn:aws:iam::123456789012:role/app",
+            "noise": noise,
+            "text": container.replace("SECRET", &secret),
+        });
+        let inner = container.replace("SECRET", &secret);
+        for text in [inner, record.to_string(), serde_json::json!({ "in": record.to_string() }).to_string()] {
+            let output = redact(&text);
+            for piece in secret.as_bytes().windows(12) {
+                let piece = std::str::from_utf8(piece).expect("secrets are ASCII here");
+                let keeps = KEPT_PREFIXES.iter().any(|prefix| prefix.contains(piece));
+                prop_assert!(keeps || !output.contains(piece), "{} in {}", piece, output);
+            }
+            if text.contains("AKIAIOSFODNN7EXAMPLE") {
+                prop_assert!(output.contains("AKIAIOSFODNN7EXAMPLE"), "{}", output);
+                prop_assert!(output.contains("arn:aws:iam::123456789012:role/app"), "{}", output);
+            }
+        }
+    }
+}
+
+/// Places where any secret has to be found, whatever its shape.
+const CONTAINERS: &[&str] = &[
+    r#"{"password":"SECRET"}"#,
+    r#"{"headers":{"x-vault-token":["SECRET"]}}"#,
+    r#"{"name":"API_TOKEN","value":"SECRET"}"#,
+    "https://example.org/cb?state=1&access_token=SECRET&x=y",
+    "https://user:SECRET@example.org/path",
+    "secret_key = SECRET",
+    "export API_KEY=SECRET",
+    "  client_secret: SECRET",
+    "curl -H 'Authorization: Bearer SECRET' https://example.org",
+    "Authorization: Bearer SECRET",
+    "login --password SECRET --user jo",
+    "Cookie: sid=SECRET; a=b",
+];
+
+const KEPT_PREFIXES: &[&str] = &[];
+
+/// A token of a known shape, or of none.
+fn planted() -> impl Strategy<Value = (String, String)> {
+    let prefix = prop::sample::select(vec![
+        "",
+        "",
+        "hvs.",
+        "s.",
+        "ghp_",
+        "github_pat_",
+        "glpat-",
+        "xoxb-",
+        "ya29.",
+        "AIza",
+        "IQoJb3JpZ2lu",
+        "sk_live_",
+        "sk-ant-",
+        "npm_",
+        "dapi",
+        "eyJhbGciOiJIUzI1NiJ9.",
+    ]);
+    (prefix.prop_map(str::to_owned), "[A-Za-z][0-9][A-Za-z0-9]{38,60}")
+}
