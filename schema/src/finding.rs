@@ -90,6 +90,8 @@ pub struct Finding {
     pub child_credential_ids: Vec<String>,
     pub target_ids: Vec<String>,
     pub source_ips: Vec<String>,
+    /// What was called, as the provider spells it, in order of first use.
+    pub operations: Vec<String>,
     /// Event time of the event that raised it first.
     pub raised_at: Micros,
     pub first_seen: Micros,

@@ -2,8 +2,10 @@
 //!
 //! `event` one canonical row and its vocabulary · `columns` the Arrow schema · `builder` rows to a
 //! batch without copying text · `batch` a batch and its rows · `finding` what a detector reports ·
-//! `ocsf` a finding as the rest of the world reads it · `time` instants in microseconds.
+//! `ocsf` a finding as the rest of the world reads it · `attack` names of ATT&CK techniques ·
+//! `time` instants in microseconds.
 
+pub mod attack;
 pub mod batch;
 pub mod builder;
 pub mod columns;

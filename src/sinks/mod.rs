@@ -1,0 +1,124 @@
+//! Where findings go: one file for each sink, in alphabetical order.
+//!
+//! A sink delivers at least once. The stable id of a finding makes a repeat harmless, so a sink
+//! that is not sure whether something arrived says that it did not.
+
+pub mod alertmanager;
+mod http;
+pub mod ndjson;
+
+use std::io;
+use std::time::SystemTime;
+use telltale_schema::Finding;
+use thiserror::Error;
+
+/// Takes findings to the outside.
+pub trait Sink: Send {
+    /// Its name in the configuration.
+    fn name(&self) -> &'static str;
+
+    /// Delivers findings, oldest first; of two with the same id the later counts.
+    ///
+    /// Errors: none of them counts as delivered, and the caller offers all of them again.
+    fn deliver(&mut self, findings: &[Finding]) -> Result<(), SinkError>;
+
+    /// Called every few seconds, news or not: keeps alerts firing and lets the others end.
+    fn tick(&mut self, now: SystemTime) -> Result<(), SinkError> {
+        let _ = now;
+        Ok(())
+    }
+}
+
+/// What a sink is called and how it is made.
+pub struct SinkKind {
+    /// Its name in the configuration.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// The source of its module, whose head is its page.
+    pub source: &'static str,
+    /// Makes one from the settings of its `[[sink]]` table (without `kind`).
+    pub build: fn(toml::Table) -> Result<Box<dyn Sink>, ConfigError>,
+}
+
+/// Every sink, in alphabetical order.
+pub static SINKS: &[&SinkKind] = &[&alertmanager::KIND, &ndjson::KIND];
+
+/// Makes the sink of that name from the settings of its `[[sink]]` table.
+pub fn build(name: &str, settings: toml::Table) -> Result<Box<dyn Sink>, ConfigError> {
+    match SINKS.iter().find(|kind| kind.name == name) {
+        Some(kind) => (kind.build)(settings),
+        None => Err(ConfigError::Unknown { name: name.to_owned(), hint: hint(name) }),
+    }
+}
+
+/// Why a `[[sink]]` table was not understood.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("unknown sink `{name}` in `[[sink]]`{hint}")]
+    Unknown { name: String, hint: String },
+    #[error("settings of sink `{name}`: {cause}")]
+    Settings { name: &'static str, cause: String },
+}
+
+/// Why findings did not arrive. The text names no password and no token.
+#[derive(Debug, Error)]
+pub enum SinkError {
+    #[error("sink `{sink}` could not write to {target}")]
+    Write {
+        sink: &'static str,
+        target: String,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("sink `{sink}` could not reach {endpoint}, attempts {attempts}")]
+    Unreachable {
+        sink: &'static str,
+        endpoint: String,
+        attempts: u32,
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("sink `{sink}` was refused by {endpoint} with status {status}: {body}")]
+    Refused { sink: &'static str, endpoint: String, status: u16, body: String },
+}
+
+/// `; did you mean …?` where a name is near, else what there is.
+fn hint(name: &str) -> String {
+    let names = SINKS.iter().map(|kind| kind.name);
+    let near = names.clone().min_by_key(|known| strsim::damerau_levenshtein(name, known));
+    match near.filter(|known| strsim::damerau_levenshtein(name, known) <= 3) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => {
+            let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+            format!("; there are {}", names.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registry_is_sorted_and_each_sink_has_a_page() {
+        assert!(SINKS.is_sorted_by(|a, b| a.name < b.name));
+        for kind in SINKS {
+            assert!(kind.source.starts_with("//! "), "{}", kind.name);
+            assert!(!kind.help.is_empty() && !kind.help.contains('\n'), "{}", kind.name);
+        }
+    }
+
+    #[test]
+    fn unknown_sink_is_named_with_a_hint() {
+        let message = |name| build(name, toml::Table::new()).err().map(|e| e.to_string());
+        assert_eq!(
+            message("alertmanger").as_deref(),
+            Some("unknown sink `alertmanger` in `[[sink]]`; did you mean `alertmanager`?")
+        );
+        assert_eq!(
+            message("carrier_pigeon").as_deref(),
+            Some("unknown sink `carrier_pigeon` in `[[sink]]`; there are `alertmanager`, `ndjson`")
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! # ndjson
+//!
+//! Writes each finding as one line of JSON, an OCSF Detection Finding, to a file or to standard
+//! output. Every shipper reads it: Vector, Fluent Bit, the Splunk and Elastic agents, `jq`.
+//!
+//! ```toml
+//! [[sink]]
+//! kind = "ndjson"
+//! path = "/var/lib/telltale/findings.ndjson"  # "-" is standard output, the default
+//! ```
+//!
+//! A line is written whole and flushed before the next; a file is on disk when delivery is
+//! acknowledged. It is appended to. Where a crash left half a line, that line is closed first, so
+//! that it spoils no other; the finding in it comes again whole.
+//! A finding that grew comes again under the same `finding_info.uid`: of two, the later counts.
+
+use super::{ConfigError, Sink, SinkError, SinkKind};
+use serde::Deserialize;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use telltale_schema::Finding;
+use telltale_schema::ocsf;
+
+const NAME: &str = "ndjson";
+
+pub static KIND: SinkKind = SinkKind {
+    name: NAME,
+    help: "OCSF Detection Findings, one JSON line each, to a file or standard output",
+    source: include_str!("ndjson.rs"),
+    build: |settings| {
+        let failed = |cause: String| ConfigError::Settings { name: NAME, cause };
+        let settings: Settings =
+            toml::Value::Table(settings).try_into().map_err(|cause| failed(cause.to_string()))?;
+        let sink = match settings.path.as_str() {
+            "-" => Ndjson::stdout(),
+            path => Ndjson::append(Path::new(path))
+                .map_err(|cause| failed(format!("`path` {path} cannot be written: {cause}")))?,
+        };
+        Ok(Box::new(sink))
+    },
+};
+
+/// Settings of `[[sink]] kind = "ndjson"`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    /// The file; `-` is standard output.
+    path: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { path: "-".into() }
+    }
+}
+
+/// Writes findings as lines.
+pub struct Ndjson {
+    out: Out,
+    /// What error texts call it.
+    target: String,
+}
+
+enum Out {
+    Stdout,
+    File(File),
+}
+
+impl Ndjson {
+    pub fn stdout() -> Self {
+        Self { out: Out::Stdout, target: "standard output".into() }
+    }
+
+    /// Starts the file anew, for the findings of one run.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self { out: Out::File(File::create(path)?), target: path.display().to_string() })
+    }
+
+    /// Goes on at the end of the file, which is made where it is missing.
+    pub fn append(path: &Path) -> io::Result<Self> {
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        // What cannot seek, a named pipe, has no half line either.
+        if file.metadata()?.is_file() && file.seek(SeekFrom::End(0))? > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            let mut last = [0];
+            file.read_exact(&mut last)?;
+            if last != *b"\n" {
+                file.write_all(b"\n")?;
+            }
+        }
+        Ok(Self { out: Out::File(file), target: path.display().to_string() })
+    }
+
+    fn write(&mut self, findings: &[Finding]) -> io::Result<()> {
+        match &mut self.out {
+            Out::Stdout => {
+                let mut out = io::stdout().lock();
+                for finding in findings {
+                    out.write_all(ocsf::ndjson_line(finding).as_bytes())?;
+                    out.flush()?;
+                }
+                Ok(())
+            }
+            Out::File(file) => {
+                for finding in findings {
+                    file.write_all(ocsf::ndjson_line(finding).as_bytes())?;
+                }
+                match file.sync_data() {
+                    // A pipe or a device has nothing to sync.
+                    Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => Ok(()),
+                    synced => synced,
+                }
+            }
+        }
+    }
+}
+
+impl Sink for Ndjson {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn deliver(&mut self, findings: &[Finding]) -> Result<(), SinkError> {
+        self.write(findings).map_err(|cause| SinkError::Write {
+            sink: NAME,
+            target: self.target.clone(),
+            cause,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use telltale_schema::Severity;
+
+    fn finding(id: &str) -> Finding {
+        Finding {
+            id: id.into(),
+            detector: "dormant_account",
+            severity: Severity::High,
+            title: String::new(),
+            sentence: "It slept\nand woke.".into(),
+            next_steps: Vec::new(),
+            log: "okta_system_log".into(),
+            tenant: None,
+            principal_id: "svc@example.com".into(),
+            principal_kind: "service_account",
+            credential_id: None,
+            child_credential_ids: Vec::new(),
+            target_ids: Vec::new(),
+            source_ips: Vec::new(),
+            operations: Vec::new(),
+            raised_at: 0,
+            first_seen: 0,
+            last_seen: 0,
+            dimensions: Vec::new(),
+            event_ids: Vec::new(),
+            event_count: 0,
+            attack: &[],
+            owasp_nhi: &[],
+        }
+    }
+
+    fn ids(path: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).expect("the sink wrote UTF-8");
+        let uid = |line: &str| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            event["finding_info"]["uid"].as_str().unwrap_or("broken").to_owned()
+        };
+        text.lines().map(uid).collect()
+    }
+
+    #[test]
+    fn line_that_a_crash_cut_spoils_no_other() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("findings.ndjson");
+        let mut sink = Ndjson::append(&path).expect("the file can be made");
+        sink.deliver(&[finding("a"), finding("b")]).expect("the file can be written");
+        let file = OpenOptions::new().write(true).open(&path).expect("the file is there");
+        let bytes = file.metadata().expect("the file is there").len();
+        file.set_len(bytes - 9).expect("the file can be cut");
+
+        let table = toml::Table::from_iter([("path".into(), path.display().to_string().into())]);
+        let mut sink = super::super::build(NAME, table).expect("the settings are right");
+        sink.deliver(&[finding("b"), finding("c")]).expect("the file can be written");
+        assert_eq!(ids(&path), ["a", "broken", "b", "c"]);
+    }
+
+    #[test]
+    fn run_starts_its_file_anew() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("findings.ndjson");
+        for id in ["a", "b"] {
+            let mut sink = Ndjson::create(&path).expect("the file can be made");
+            sink.deliver(&[finding(id)]).expect("the file can be written");
+        }
+        assert_eq!(ids(&path), ["b"]);
+    }
+
+    #[test]
+    fn file_that_cannot_be_written_is_named() {
+        let table = toml::Table::from_iter([("path".into(), "/nowhere/findings".into())]);
+        let message = super::super::build(NAME, table).err().map(|error| error.to_string());
+        let message = message.unwrap_or_default();
+        assert!(message.starts_with("settings of sink `ndjson`: `path` /nowhere/findings cannot"));
+    }
+}
