@@ -130,7 +130,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// The bytes of the file that the command line names, else simulated records of `log`.
 pub fn input(log: &str) -> Vec<u8> {
     match std::env::args().skip(1).find(|argument| !argument.starts_with("--")) {
-        Some(path) => std::fs::read(&path).unwrap_or_else(|cause| panic!("cannot read `{path}`: {cause}")),
+        Some(path) => {
+            std::fs::read(&path).unwrap_or_else(|cause| panic!("cannot read `{path}`: {cause}"))
+        }
         None => {
             let _ = log;
             panic!("name a file")

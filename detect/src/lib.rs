@@ -3,11 +3,17 @@
 //! They read event time only: no clock, no IO, no randomness, no iteration over a hash map.
 //! The same events give the same findings however they are cut into batches.
 //!
-//! `detectors` one file each · `baseline` what is usual, and how unlikely something is ·
-//! `timeline` an archive's events, compact and in order of time.
+//! `engine` drives detectors · `detectors` one file each · `episode` evidence about one account and
+//! day · `baseline` what is usual, and how unlikely something is · `timeline` an archive's events,
+//! compact and in order of time.
 
+pub mod baseline;
 pub mod detectors;
+pub mod engine;
+pub mod episode;
 pub mod timeline;
+
+pub use engine::{Engine, merge};
 
 use telltale_schema::{Event, Finding, Micros, Severity};
 use thiserror::Error;

@@ -32,10 +32,16 @@ pub enum QueryError {
     #[error("SLI `{sli}`: {problem}")]
     BadSli { sli: String, problem: String },
     #[error("SLI `{sli}` did not run")]
-    Sli { sli: String, #[source] cause: Box<QueryError> },
+    Sli {
+        sli: String,
+        #[source]
+        cause: Box<QueryError>,
+    },
     #[error("cannot start threads for queries")]
     Threads(#[source] io::Error),
-    #[error("cannot keep events in a temporary file, which a query that reads `events` twice needs")]
+    #[error(
+        "cannot keep events in a temporary file, which a query that reads `events` twice needs"
+    )]
     Spool(#[source] io::Error),
     #[error("cannot write the output")]
     Write(#[source] io::Error),
@@ -104,7 +110,8 @@ fn one_line(message: impl Display) -> String {
 
 /// `Expected: an expression, found: FROM at Line: 1, Column: 8`, as the SQL parser puts it.
 fn syntax(message: &str) -> QueryError {
-    let message = message.trim_start_matches("sql parser error: ").trim_start_matches("ParserError");
+    let message =
+        message.trim_start_matches("sql parser error: ").trim_start_matches("ParserError");
     let message = message.trim_matches(|c| matches!(c, '(' | ')' | '"'));
     let (text, position) = match message.split_once(" at Line: ") {
         Some((text, place)) => match place.split_once(", Column: ") {
@@ -147,8 +154,13 @@ fn plan(message: &str) -> QueryError {
         let table = table.trim_start_matches("datafusion.public.").to_owned();
         return QueryError::UnknownTable { table };
     }
-    for (what, mark) in [("COPY", "DML not supported: COPY"), ("a statement that changes things", "not supported: ")] {
-        if text.contains(mark) && (text.starts_with("DDL") || text.starts_with("DML") || text.starts_with("Statement")) {
+    for (what, mark) in [
+        ("COPY", "DML not supported: COPY"),
+        ("a statement that changes things", "not supported: "),
+    ] {
+        if text.contains(mark)
+            && (text.starts_with("DDL") || text.starts_with("DML") || text.starts_with("Statement"))
+        {
             return QueryError::NotAQuery { statement: what.to_owned() };
         }
     }

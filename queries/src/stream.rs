@@ -196,7 +196,8 @@ impl Consume for Rows {
                 continue;
             }
             let value = values.value(row);
-            let named = self.sli.labels.iter().zip(&labels).filter(|(_, array)| array.is_valid(row));
+            let named =
+                self.sli.labels.iter().zip(&labels).filter(|(_, array)| array.is_valid(row));
             let labels = named
                 .map(|(name, array)| (name.clone(), array.as_string_view().value(row).to_owned()))
                 .collect();

@@ -202,8 +202,14 @@ fn what_is_no_query_is_refused() {
 fn what_is_wrong_with_a_query_is_said() {
     for (sql, expected) in [
         ("SELECT lgo FROM events", "unknown column `lgo`; did you mean `log`?"),
-        ("SELECT e.princpal_id FROM events e", "unknown column `princpal_id`; did you mean `principal_id`?"),
-        ("SELECT whatever FROM events", "unknown column `whatever`; `DESCRIBE events` lists the columns"),
+        (
+            "SELECT e.princpal_id FROM events e",
+            "unknown column `princpal_id`; did you mean `principal_id`?",
+        ),
+        (
+            "SELECT whatever FROM events",
+            "unknown column `whatever`; `DESCRIBE events` lists the columns",
+        ),
         ("SELECT 1 FROM event", "unknown table `event`; the only table is `events`"),
         ("SELECT * FROM '/etc/passwd'", "unknown table `/etc/passwd`; the only table is `events`"),
         ("SELECT FROM WHERE", "?"),

@@ -1,0 +1,92 @@
+//! A map with a cap that forgets what was touched longest ago.
+
+use rustc_hash::FxHashMap;
+use telltale_schema::Micros;
+
+/// A map from keys to values with the event time at which each was last touched.
+///
+/// Above `cap` entries the sixteenth that was touched longest ago is forgotten at once, in the
+/// order of (time, key), so that what is forgotten does not depend on hash order.
+#[derive(Debug)]
+pub struct Bounded<V> {
+    map: FxHashMap<u64, (Micros, V)>,
+    cap: usize,
+    evicted: u64,
+}
+
+impl<V> Bounded<V> {
+    pub fn new(cap: usize) -> Self {
+        Self { map: FxHashMap::default(), cap: cap.max(16), evicted: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    pub fn evicted_total(&self) -> u64 {
+        self.evicted
+    }
+
+    pub fn get(&self, key: u64) -> Option<&V> {
+        self.map.get(&key).map(|(_, value)| value)
+    }
+
+    pub fn get_mut(&mut self, key: u64) -> Option<&mut V> {
+        self.map.get_mut(&key).map(|(_, value)| value)
+    }
+
+    /// The value of `key`, made if need be, touched at `at`.
+    #[inline]
+    pub fn touch(&mut self, key: u64, at: Micros, make: impl FnOnce() -> V) -> &mut V {
+        if self.map.len() >= self.cap && !self.map.contains_key(&key) {
+            self.forget_oldest();
+        }
+        let entry = self.map.entry(key).or_insert_with(|| (at, make()));
+        entry.0 = entry.0.max(at);
+        &mut entry.1
+    }
+
+    pub fn remove(&mut self, key: u64) -> Option<V> {
+        self.map.remove(&key).map(|(_, value)| value)
+    }
+
+    /// Forgets what was last touched before `before`; this is expiry and not an eviction.
+    pub fn expire(&mut self, before: Micros) {
+        self.map.retain(|_, (touched, _)| *touched >= before);
+    }
+
+    /// Keys and times of last touch, oldest first.
+    pub fn by_age(&self) -> Vec<(Micros, u64)> {
+        let mut ages: Vec<_> = self.map.iter().map(|(key, (at, _))| (*at, *key)).collect();
+        ages.sort_unstable();
+        ages
+    }
+
+    fn forget_oldest(&mut self) {
+        let surplus = (self.cap / 16).max(1);
+        for (_, key) in self.by_age().into_iter().take(surplus) {
+            self.map.remove(&key);
+            self.evicted += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_goes_first_and_is_counted() {
+        let mut map = Bounded::new(16);
+        for key in 0..17u64 {
+            *map.touch(key, 100 - key as Micros, || 0) += 1;
+        }
+        assert_eq!(map.len(), 16);
+        assert_eq!(map.get(15), None, "touched at 85, the longest ago when the map was full");
+        assert_eq!(map.evicted_total(), 1);
+    }
+}

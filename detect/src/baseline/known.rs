@@ -1,0 +1,103 @@
+//! The values that an account was seen with in one dimension, and since when.
+
+use super::windows::{LEARNING_LAG, Window};
+
+/// A bounded set of values with the windows in which each was first seen, seen again a day later,
+/// and last seen.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    values: Vec<u64>,
+    times: Vec<Times>,
+    /// Values forgotten that were seen on one day only.
+    forgotten_once: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    first: Window,
+    /// The first window at least a day after `first` in which it was seen again.
+    again: Window,
+    last: Window,
+}
+
+const NEVER: Window = Window::MAX;
+
+impl Known {
+    /// Notes `value` in `window`; the window in which it was first seen. Remembers at most `cap`.
+    #[inline]
+    pub fn see(&mut self, value: u64, window: Window, cap: usize) -> Window {
+        if let Some(at) = self.values.iter().position(|known| *known == value) {
+            let times = &mut self.times[at];
+            times.first = times.first.min(window);
+            times.last = times.last.max(window);
+            if window >= times.first + LEARNING_LAG {
+                times.again = times.again.min(window);
+            }
+            return times.first;
+        }
+        if self.values.len() >= cap {
+            self.forget_oldest();
+        }
+        self.values.push(value);
+        self.times.push(Times { first: window, again: NEVER, last: window });
+        window
+    }
+
+    /// Whether `value` was known a learning lag before `window`.
+    pub fn knew(&self, value: u64, window: Window) -> bool {
+        self.first(value).is_some_and(|first| first + LEARNING_LAG <= window)
+    }
+
+    pub fn first(&self, value: u64) -> Option<Window> {
+        self.values.iter().position(|known| *known == value).map(|at| self.times[at].first)
+    }
+
+    /// Values that until `window` were seen on one day only.
+    pub fn once_until(&self, window: Window) -> u32 {
+        let once = self.times.iter().filter(|t| t.first <= window && t.again > window).count();
+        once as u32 + self.forgotten_once
+    }
+
+    /// Values first seen until `window`, longest known first.
+    pub fn until(&self, window: Window) -> Vec<u64> {
+        let mut known: Vec<_> = self
+            .values
+            .iter()
+            .zip(&self.times)
+            .filter(|(_, times)| times.first <= window)
+            .map(|(value, times)| (times.first, *value))
+            .collect();
+        known.sort_unstable();
+        known.into_iter().map(|(_, value)| value).collect()
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest =
+            (0..self.values.len()).min_by_key(|at| (self.times[*at].last, self.values[*at]));
+        if let Some(at) = oldest {
+            self.values.swap_remove(at);
+            let times = self.times.swap_remove(at);
+            self.forgotten_once += u32::from(times.again == NEVER);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_once_is_told_from_what_stays() {
+        let mut known = Known::default();
+        for window in 0..100 {
+            known.see(1, window, 8);
+        }
+        known.see(2, 10, 8);
+        assert_eq!(known.once_until(90), 1);
+        assert!(known.knew(1, 24) && !known.knew(1, 23));
+        for value in 10..30 {
+            known.see(value, 100 + value as Window, 8);
+        }
+        assert!(known.once_until(200) >= 20, "forgotten values still count as new ones");
+    }
+}

@@ -1,0 +1,44 @@
+//! What is usual, and how unlikely something is.
+//!
+//! `tail` probabilities · `place` networks and tools · `windows` activity and counts by window ·
+//! `profile` how an account usually acts · `known` the values an account was seen with · `commons` what its tenant is seen with ·
+//! `counts` how many an hour · `bounded` maps that forget the oldest.
+//!
+//! Everything here is a fold over a set of events that does not depend on their order: earliest
+//! times, latest times, counts by window. Scores read it as it stood some windows before the event
+//! in question, when those windows were complete, so they do not depend on order either.
+
+pub mod bounded;
+pub mod commons;
+pub mod counts;
+pub mod known;
+pub mod place;
+pub mod profile;
+pub mod tail;
+pub mod windows;
+
+use telltale_schema::Event;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// The key under which an account is remembered: names that are unique in the world stand for
+/// themselves, any other belongs to its tenant.
+#[inline]
+pub fn account_key(event: &Event<'_>, principal: &str) -> u64 {
+    if principal.starts_with("arn:") || principal.contains('@') {
+        return xxh3_64(principal.as_bytes());
+    }
+    xxh3_64_with_seed(principal.as_bytes(), text_key(event.tenant))
+}
+
+/// The key of an optional text; zero where there is none.
+#[inline]
+pub fn text_key(text: Option<&str>) -> u64 {
+    text.map_or(0, |text| xxh3_64(text.as_bytes()))
+}
+
+/// Two keys as one.
+#[inline]
+pub fn join_keys(a: u64, b: u64) -> u64 {
+    let mixed = (u128::from(a ^ 0x9e37_79b9_7f4a_7c15)) * u128::from(b ^ 0xd1b5_4a32_d192_ed03 | 1);
+    (mixed as u64) ^ ((mixed >> 64) as u64)
+}

@@ -1,0 +1,223 @@
+//! How an account usually acts: when, from which networks, with which tools, doing what.
+
+use super::commons::{Commons, Standing};
+use super::known::Known;
+use super::place::{Network, Tool};
+use super::tail::{RAREST, novelty_tail};
+use super::windows::{Activity, LEARNING_LAG, Window, window_of};
+use super::{account_key, join_keys, text_key};
+use telltale_schema::time::MINUTE;
+use telltale_schema::{Event, EventId, Micros, Outcome};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Values remembered for one account in each dimension.
+const MAX_NETWORKS: usize = 48;
+const MAX_TOOLS: usize = 16;
+const MAX_OPERATIONS: usize = 96;
+
+/// Part of an hour in which repetitions say nothing new.
+pub const SLOT: Micros = 10 * MINUTE;
+
+/// What one event says about its account, as keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting<'a> {
+    pub id: EventId,
+    pub at: Micros,
+    pub window: Window,
+    pub account: u64,
+    pub tenant: u64,
+    pub network: Option<Network>,
+    pub tool: Option<Tool<'a>>,
+    pub operation: u64,
+    pub refused: bool,
+    /// Everything above but the time, of the raw text.
+    pub raw: u64,
+}
+
+impl<'a> Sighting<'a> {
+    /// The cheap part of it: keys of the raw text; [`Self::read`] does the rest.
+    #[inline]
+    pub fn glance(event: &Event<'a>, principal: &str) -> Self {
+        let operation = join_keys(text_key(event.operation), text_key(event.service));
+        let refused = matches!(event.outcome, Outcome::Denied | Outcome::Failure);
+        let from = join_keys(text_key(event.source_ip), text_key(event.user_agent));
+        let with = join_keys(text_key(event.credential_id), text_key(event.session_id));
+        Self {
+            id: event.event_id,
+            at: event.event_time,
+            window: window_of(event.event_time),
+            account: account_key(event, principal),
+            tenant: text_key(event.tenant),
+            network: None,
+            tool: None,
+            operation,
+            refused,
+            raw: join_keys(join_keys(from, with), operation ^ u64::from(refused)),
+        }
+    }
+
+    /// Reads the address and the user agent.
+    pub fn read(&mut self, event: &Event<'a>) {
+        self.network = event.source_ip.and_then(Network::of);
+        self.tool = event.user_agent.and_then(Tool::of);
+    }
+}
+
+/// A value that is new to an account.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Novel {
+    /// Probability of something as new as this in one window.
+    pub probability: f64,
+    /// What it was computed from: values seen on one day only, and windows of activity.
+    pub once: u32,
+    pub windows: u32,
+}
+
+/// What is new about one event.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct News {
+    pub network: Option<Novel>,
+    pub tool: Option<Novel>,
+    pub operation: Option<Novel>,
+    pub refusal: Option<Novel>,
+    /// Probability of activity at this hour of day.
+    pub hour: Option<f64>,
+    /// Windows of activity that the account is known for.
+    pub windows: u32,
+    /// First sighting in this window.
+    pub first_in_window: bool,
+}
+
+/// One account's habits.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    pub activity: Activity,
+    pub networks: Known,
+    pub tools: Known,
+    pub operations: Known,
+    pub refusals: Known,
+    last: (u64, i64, Micros),
+    /// The first sighting from a known network in each of the latest parts of an hour.
+    familiar: Vec<Familiar>,
+}
+
+/// A sighting from a network that the account is known for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Familiar {
+    pub at: Micros,
+    pub id: EventId,
+}
+
+/// Long enough for an hour of lateness.
+const MAX_FAMILIAR: usize = 9;
+
+impl Profile {
+    /// Whether the same was seen in this part of the hour already, and earlier: nothing to learn.
+    #[inline]
+    pub fn repeats(&mut self, sighting: &Sighting<'_>) -> bool {
+        let slot = sighting.at.div_euclid(SLOT);
+        let (raw, last_slot, at) = self.last;
+        if raw == sighting.raw && last_slot == slot && at <= sighting.at {
+            return true;
+        }
+        self.last = (sighting.raw, slot, sighting.at);
+        false
+    }
+
+    /// Learns from a sighting and says what was new in it, as things stood a day before.
+    pub fn learn(&mut self, seen: &Sighting<'_>, commons: &mut Commons) -> News {
+        let first_in_window = self.activity.see(seen.window);
+        let before = seen.window.saturating_sub(LEARNING_LAG);
+        let windows = self.activity.count_until(before);
+        let mut news = News { windows, first_in_window, ..News::default() };
+
+        let mut shared = |known: &mut Known, value: u64, wide: Option<u64>, cap: usize| {
+            let is_first = known.first(value).is_none();
+            let first = known.see(value, seen.window, cap);
+            if is_first {
+                commons.adopt(seen.tenant, value, seen.account, seen.window, windows > 0);
+            }
+            if first <= before {
+                return None;
+            }
+            let once = known.once_until(before);
+            let standing = commons.standing(seen.tenant, value, seen.account, seen.window);
+            let near = wide.is_some_and(|wide| known.knew(wide, seen.window));
+            let weight = match standing {
+                Standing::Wave => f64::INFINITY,
+                Standing::Shared => 2.0,
+                Standing::Unseen => 0.5,
+            } * if near { 10.0 } else { 1.0 };
+            let probability = novelty_tail(once, windows, 1, 1) * weight;
+            Some(Novel { probability: probability.clamp(RAREST, 1.0), once, windows })
+        };
+        if let Some(network) = seen.network {
+            news.network =
+                shared(&mut self.networks, network.0, Some(network.wide()), MAX_NETWORKS);
+            // The wide network is remembered beside the near ones, under its own number.
+            self.networks.see(network.wide(), seen.window, MAX_NETWORKS);
+            if news.network.is_none() {
+                self.note_familiar(seen);
+            }
+        }
+        if let Some(tool) = seen.tool {
+            news.tool = shared(&mut self.tools, tool.key(), None, MAX_TOOLS);
+        }
+        let own = |known: &mut Known, value: u64| {
+            let first = known.see(value, seen.window, MAX_OPERATIONS);
+            (first > before).then(|| {
+                let once = known.once_until(before);
+                Novel { probability: novelty_tail(once, windows, 1, 1), once, windows }
+            })
+        };
+        news.operation = own(&mut self.operations, seen.operation);
+        if seen.refused {
+            news.refusal = own(&mut self.refusals, seen.operation);
+        }
+        if first_in_window && windows >= 5 * 24 / 8 {
+            let near = self.activity.count_near_hour(seen.window, before);
+            news.hour = Some((f64::from(near) + 0.5) / (f64::from(windows) + 0.5));
+        }
+        news
+    }
+
+    fn note_familiar(&mut self, seen: &Sighting<'_>) {
+        let sighting = Familiar { at: seen.at, id: seen.id };
+        let slot = |at: Micros| at.div_euclid(SLOT);
+        match self.familiar.binary_search_by_key(&slot(seen.at), |known| slot(known.at)) {
+            Ok(at) => self.familiar[at] = self.familiar[at].min(sighting),
+            Err(at) => {
+                self.familiar.insert(at, sighting);
+                if self.familiar.len() > MAX_FAMILIAR {
+                    self.familiar.remove(0);
+                }
+            }
+        }
+    }
+
+    /// The first sighting from a known network clearly after `at`: the owner went on working.
+    pub fn familiar_after(&self, at: Micros) -> Option<Familiar> {
+        let from = at.div_euclid(SLOT) + 2;
+        self.familiar.iter().copied().find(|known| known.at.div_euclid(SLOT) >= from)
+    }
+
+    /// The networks known before `window`, for a reader.
+    pub fn usual_networks(&self, window: Window) -> String {
+        let known = self.networks.until(window.saturating_sub(LEARNING_LAG));
+        let near: Vec<_> = known
+            .iter()
+            .map(|value| Network(*value))
+            .filter(|network| !network.is_wide())
+            .collect();
+        let mut text = near.iter().take(3).map(Network::to_string).collect::<Vec<_>>().join(", ");
+        if near.len() > 3 {
+            text.push_str(&format!(" and {} more", near.len() - 3));
+        }
+        text
+    }
+}
+
+/// The key of a text that is shown later.
+pub fn key(text: &str) -> u64 {
+    xxh3_64(text.as_bytes())
+}

@@ -1,0 +1,530 @@
+//! ## What it finds
+//! An account that was silent for far longer than it ever is, or for `silence`, and then acts again.
+//! The first action is the finding; a silence alone is a note about posture.
+//! ## Why it matters
+//! Forgotten accounts keep their grants, nobody misses their keys, and a first call after months is
+//! often somebody else's. ATT&CK T1078.004.
+//! ## Fires on / stays quiet on
+//! Fires: a call after 90 days; a five-minute job that acts again after a day, from another network.
+//! Quiet: weekly, quarterly and yearly jobs whose past shows such silences; weekends; a backlog after
+//! the log itself was silent; an account first seen today. Who comes back from the same network with
+//! the same tool for the same calls gets a ticket and no page.
+//! ## Memory
+//! A profile of 1 to 4 kB for each account, the oldest forgotten above `max_accounts`; 64 gaps of each
+//! log.
+
+use super::{Page, settings};
+use crate::baseline::bounded::Bounded;
+use crate::baseline::commons::Commons;
+use crate::baseline::join_keys;
+use crate::baseline::profile::{News, Profile, Sighting, key};
+use crate::baseline::tail::{fisher, silence_tail};
+use crate::episode::{Who, finding_id};
+use crate::{Detector, DetectorKind, Findings};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use telltale_schema::time::{DAY, HOUR, format_instant};
+use telltale_schema::{Dimension, Event, EventId, Finding, Kind, Micros, PrincipalKind, Severity};
+
+pub static KIND: DetectorKind = DetectorKind {
+    name: NAME,
+    help: "an account that acts again after a silence that is long by policy or by its own habit",
+    source: include_str!("dormant_account.rs"),
+    severity: Severity::High,
+    attack: PAGE.attack,
+    owasp_nhi: PAGE.owasp_nhi,
+    build: |table| Ok(Box::new(DormantAccount::new(settings(NAME, table)?))),
+};
+
+const NAME: &str = "dormant_account";
+const PAGE: Page =
+    Page { detector: NAME, attack: &["T1078.004"], owasp_nhi: &["NHI1:2025", "NHI7:2025"] };
+
+/// Settings of `[[detect]] kind = "dormant_account"`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Silence after which an account counts as dormant whatever its habit. Default 90 days.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    silence: Duration,
+    /// Silence below which an account's own habit is not looked at. Default 20 hours.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    shortest: Duration,
+    /// False pages a day that you put up with from this detector. Default 0.1.
+    false_pages_per_day: f64,
+    /// Accounts remembered at once; bounds memory at 1 to 4 kB each. Default 200 000.
+    max_accounts: usize,
+    /// Silent accounts that are noted at the end. Default 20.
+    max_notes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            silence: Duration::from_secs(90 * 86_400),
+            shortest: Duration::from_secs(20 * 3600),
+            false_pages_per_day: 0.1,
+            max_accounts: 200_000,
+            max_notes: 20,
+        }
+    }
+}
+
+/// Activity that is closer together than this is one span.
+const SPAN: Micros = 4 * HOUR;
+/// Silences below a span are not told apart.
+const SHORTEST_HABIT: Micros = 2 * HOUR;
+/// A habit takes this long to show.
+const HABIT_DAYS: f64 = 4.0;
+/// The first hours after a silence belong to the finding.
+const WAKING: Micros = 6 * HOUR;
+/// A log is silent for a reason of its own when nobody acted for this long.
+const OUTAGE: Micros = 2 * HOUR;
+/// A silence longer than this is no outage; in a log of fewer accounts it says nothing.
+const LONGEST_OUTAGE: Micros = 4 * DAY;
+const BUSY: usize = 4;
+const MAX_OUTAGES: usize = 64;
+
+/// One account.
+#[derive(Debug, Default)]
+struct Account {
+    profile: Profile,
+    who: Option<Who>,
+    /// Where the present span of activity began and where the account was last active.
+    started_at: Micros,
+    last_at: Micros,
+    /// The end of the span before, and the longest silence before that end.
+    silent_from: Option<Micros>,
+    longest: Micros,
+    first_at: Micros,
+    wake: Option<Wake>,
+}
+
+/// What an account does in its first hours after a silence.
+#[derive(Debug, Default)]
+struct Wake {
+    events: Vec<(Micros, EventId)>,
+    count: u64,
+    credential_id: Option<String>,
+    addresses: BTreeSet<String>,
+    network: Option<(f64, String, String)>,
+    tool: Option<(f64, String)>,
+    operations: BTreeSet<String>,
+    refusals: BTreeSet<String>,
+}
+
+/// When a log was silent as a whole.
+#[derive(Debug, Default)]
+struct Log {
+    last_at: Micros,
+    outages: Vec<(Micros, Micros)>,
+    /// The first few accounts that acted in it.
+    accounts: Vec<u64>,
+}
+
+/// The state machine.
+pub struct DormantAccount {
+    settings: Settings,
+    accounts: Bounded<Account>,
+    logs: Bounded<Log>,
+    commons: Commons,
+    /// Accounts whose wake has changed since the last close.
+    waking: BTreeSet<u64>,
+    noted: BTreeSet<u64>,
+}
+
+impl DormantAccount {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            accounts: Bounded::new(settings.max_accounts),
+            logs: Bounded::new(10_000),
+            commons: Commons::new(settings.max_accounts),
+            waking: BTreeSet::new(),
+            noted: BTreeSet::new(),
+            settings,
+        }
+    }
+
+    /// The finding about an account that woke up, if its silence was unusual.
+    fn wake(&self, key: u64) -> Option<Finding> {
+        let account = self.accounts.get(key)?;
+        let (who, wake) = (account.who.as_ref()?, account.wake.as_ref()?);
+        let from = account.silent_from?;
+        let log = self.logs.get(log_key(who))?;
+        let whole = account.started_at - from;
+        let silence = whole - log.silent_within(from, account.started_at);
+        let policy = silence >= micros(self.settings.silence);
+        let observed_days = (from - account.first_at) as f64 / DAY as f64;
+        let longest = account.longest.max(SHORTEST_HABIT);
+        let habit = observed_days >= HABIT_DAYS && silence >= micros(self.settings.shortest);
+        let tail = silence_tail(longest as f64, observed_days, silence as f64);
+        // A silence like the ones before is nobody's business, however long.
+        if !(habit && tail <= 0.01 || policy && (tail <= 0.5 || observed_days < HABIT_DAYS)) {
+            return None;
+        }
+        let network = wake.network.as_ref().map_or(1.0, |(probability, ..)| *probability);
+        let tool = wake.tool.as_ref().map_or(1.0, |(probability, _)| *probability);
+        let calls = match (wake.operations.len(), wake.refusals.len()) {
+            (0, 0) => 1.0,
+            (_, 0) => 0.1,
+            _ => 0.03,
+        };
+        // A policy is a prior of its own: what comes back after it need not be rare as well.
+        let silent = if policy { tail.min(1e-4) } else { tail };
+        let probability = fisher(&[silent, network, tool, calls], 4);
+        let changed = [network < 0.1, tool < 0.1, calls < 0.1 || wake.operations.len() >= 2]
+            .iter()
+            .filter(|changed| **changed)
+            .count();
+        let person = who.principal_kind == PrincipalKind::Human;
+        let pages = match (policy, person) {
+            (true, false) => changed >= 1,
+            (true, true) | (false, false) => changed >= 2,
+            (false, true) => false,
+        } || (!person && changed >= 1 && network < 0.1 && tail <= 1e-3);
+        let budget = (self.settings.false_pages_per_day / 20.0).clamp(1e-6, 0.05);
+        let severity = match (pages && probability <= budget, changed, policy) {
+            (true, ..) => Severity::High,
+            (false, 1.., _) | (_, _, true) => Severity::Medium,
+            _ => Severity::Low,
+        };
+        Some(self.write(key, account, who, wake, severity, silence, tail, policy))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn write(
+        &self,
+        key: u64,
+        account: &Account,
+        who: &Who,
+        wake: &Wake,
+        severity: Severity,
+        silence: Micros,
+        tail: f64,
+        policy: bool,
+    ) -> Finding {
+        let from = account.silent_from.unwrap_or(account.first_at);
+        let mut dimensions = vec![Dimension {
+            name: "silence",
+            observed: spell(silence),
+            usual: format!("at most {}", spell(account.longest.max(SHORTEST_HABIT))),
+            probability: (!policy).then_some(tail),
+        }];
+        if let Some((probability, network, usual)) = &wake.network {
+            dimensions.push(Dimension {
+                name: "network",
+                observed: network.clone(),
+                usual: usual.clone(),
+                probability: Some(*probability),
+            });
+        }
+        if let Some((probability, tool)) = &wake.tool {
+            dimensions.push(Dimension {
+                name: "tool",
+                observed: tool.clone(),
+                usual: String::new(),
+                probability: Some(*probability),
+            });
+        }
+        for (name, operations) in [("operations", &wake.operations), ("refusals", &wake.refusals)] {
+            if !operations.is_empty() {
+                let few: Vec<_> = operations.iter().take(6).map(String::as_str).collect();
+                dimensions.push(Dimension {
+                    name,
+                    observed: few.join(", "),
+                    usual: "none of these".to_owned(),
+                    probability: None,
+                });
+            }
+        }
+        let changed: Vec<_> =
+            dimensions[1..].iter().map(|d| format!("{} {}", d.name, d.observed)).collect();
+        let manner = match changed.is_empty() {
+            true => "from where and as it always did".to_owned(),
+            false => format!("and not as before: {}", changed.join("; ")),
+        };
+        let raised_at = account.started_at;
+        let (principal, silent) = (&who.principal_id, spell(silence));
+        Finding {
+            id: finding_id(NAME, key, from.div_euclid(DAY)),
+            detector: NAME,
+            severity,
+            title: format!("{principal}: acts again after {silent}"),
+            sentence: format!(
+                "{principal} was silent for {silent} until {}, longer than ever in {}, and acts \
+                 again {manner}.",
+                format_instant(raised_at),
+                spell(from - account.first_at),
+            ),
+            next_steps: vec![
+                format!("Ask the owner of {principal} whether it was meant to start again."),
+                "If nobody knows: disable its credential and revoke open sessions.".to_owned(),
+                format!("List what it did from {} on.", format_instant(raised_at)),
+                "If it is not needed any more: remove it with its grants.".to_owned(),
+            ],
+            log: who.log.clone(),
+            tenant: who.tenant.clone(),
+            principal_id: principal.clone(),
+            principal_kind: who.principal_kind.as_str(),
+            credential_id: wake.credential_id.clone(),
+            child_credential_ids: Vec::new(),
+            target_ids: Vec::new(),
+            source_ips: wake.addresses.iter().take(Finding::MAX_EVENTS).cloned().collect(),
+            raised_at,
+            first_seen: raised_at,
+            last_seen: wake.events.last().map_or(raised_at, |(at, _)| *at),
+            dimensions,
+            event_ids: wake.events.iter().map(|(_, id)| *id).collect(),
+            event_count: wake.count,
+            attack: PAGE.attack,
+            owasp_nhi: PAGE.owasp_nhi,
+        }
+    }
+
+    /// A note about an account that has been silent for as long as the policy says.
+    fn note(key: u64, account: &Account, watermark: Micros) -> Option<Finding> {
+        let who = account.who.as_ref()?;
+        let silent = spell(watermark - account.last_at);
+        let principal = &who.principal_id;
+        Some(Finding {
+            id: finding_id(NAME, key, account.last_at.div_euclid(DAY)),
+            detector: NAME,
+            severity: Severity::Informational,
+            title: format!("{principal}: silent for {silent}"),
+            sentence: format!(
+                "{principal} has not acted since {} and keeps its grants.",
+                format_instant(account.last_at),
+            ),
+            next_steps: vec![
+                format!("Ask the owner of {principal} whether it is still needed."),
+                "If not: remove it with its grants; if so: list it as expected.".to_owned(),
+            ],
+            log: who.log.clone(),
+            tenant: who.tenant.clone(),
+            principal_id: principal.clone(),
+            principal_kind: who.principal_kind.as_str(),
+            credential_id: None,
+            child_credential_ids: Vec::new(),
+            target_ids: Vec::new(),
+            source_ips: Vec::new(),
+            raised_at: watermark,
+            first_seen: account.last_at,
+            last_seen: account.last_at,
+            dimensions: vec![Dimension {
+                name: "silence",
+                observed: silent,
+                usual: String::new(),
+                probability: None,
+            }],
+            event_ids: Vec::new(),
+            event_count: 0,
+            attack: &[],
+            owasp_nhi: PAGE.owasp_nhi,
+        })
+    }
+}
+
+impl Detector for DormantAccount {
+    fn observe(&mut self, event: &Event<'_>, findings: &mut Findings) {
+        let Some(principal) = event.principal_id else { return };
+        if event.kind == Kind::ExposureReported
+            || matches!(event.principal_kind, PrincipalKind::System | PrincipalKind::Anonymous)
+        {
+            return;
+        }
+        let mut seen = Sighting::glance(event, principal);
+        let at = seen.at;
+        let log = join_keys(key(event.log), seen.tenant);
+        self.logs.touch(log, at, || Log { last_at: at, ..Log::default() }).see(at, seen.account);
+
+        let account = self.accounts.touch(seen.account, at, || Account {
+            first_at: at,
+            started_at: at,
+            last_at: at,
+            ..Account::default()
+        });
+        account.span(at);
+        let waking = account.silent_from.is_some()
+            && at >= account.started_at
+            && at - account.started_at <= WAKING;
+        if account.profile.repeats(&seen) && !waking {
+            return;
+        }
+        seen.read(event);
+        let news = account.profile.learn(&seen, &mut self.commons);
+        if account.who.is_none() {
+            account.who = Some(Who::of(event, principal));
+        }
+        if !waking {
+            return;
+        }
+        let shortest = micros(self.settings.shortest);
+        let silent = account.silent_from.is_some_and(|from| account.started_at - from >= shortest);
+        if !silent {
+            return;
+        }
+        let usual = account.profile.usual_networks(seen.window);
+        let changed = account.wake.get_or_insert_default().see(event, &seen, &news, usual);
+        self.waking.insert(seen.account);
+        if changed && let Some(finding) = self.wake(seen.account) {
+            findings.raise(finding);
+        }
+    }
+
+    fn close(&mut self, watermark: Micros, findings: &mut Findings) {
+        for key in std::mem::take(&mut self.waking) {
+            if let Some(finding) = self.wake(key) {
+                findings.raise(finding);
+            }
+        }
+        // Posture is looked at once a day, when the day is over.
+        if watermark.rem_euclid(DAY) != 0 || self.noted.len() >= self.settings.max_notes {
+            return;
+        }
+        let before = watermark - micros(self.settings.silence);
+        for (last_at, key) in self.accounts.by_age() {
+            if last_at > before || self.noted.len() >= self.settings.max_notes {
+                break;
+            }
+            if self.noted.insert(key)
+                && let Some(account) = self.accounts.get(key)
+                && let Some(note) = Self::note(key, account, watermark)
+            {
+                findings.raise(note);
+            }
+        }
+    }
+
+    fn evicted_total(&self) -> u64 {
+        self.accounts.evicted_total() + self.logs.evicted_total() + self.commons.evicted_total()
+    }
+}
+
+impl Account {
+    /// Extends the present span of activity or begins a new one.
+    fn span(&mut self, at: Micros) {
+        if at > self.last_at + SPAN {
+            if let Some(from) = self.silent_from {
+                self.longest = self.longest.max(self.started_at - from);
+            }
+            self.silent_from = Some(self.last_at);
+            self.started_at = at;
+            self.wake = None;
+        } else if at < self.started_at {
+            // A late first action makes the silence shorter.
+            self.started_at = at;
+        }
+        self.first_at = self.first_at.min(at);
+        self.last_at = self.last_at.max(at);
+    }
+}
+
+impl Wake {
+    /// Adds an action; true when it says something new.
+    fn see(&mut self, event: &Event<'_>, seen: &Sighting<'_>, news: &News, usual: String) -> bool {
+        let mut changed = self.count == 0;
+        self.count += 1;
+        let sighting = (seen.at, event.event_id);
+        if let Err(place) = self.events.binary_search(&sighting) {
+            if place == 0 {
+                self.credential_id = event.credential_id.map(str::to_owned);
+            }
+            self.events.insert(place, sighting);
+            self.events.truncate(Finding::MAX_EVENTS);
+        }
+        if let Some(address) = event.source_ip
+            && !self.addresses.contains(address)
+            && self.addresses.len() < 2 * Finding::MAX_EVENTS
+        {
+            self.addresses.insert(address.to_owned());
+        }
+        // A single past window is enough to compare with after months of silence.
+        let rare = |probability: f64, windows: u32| windows > 0 && probability < 0.35;
+        if let (Some(novel), Some(network)) = (news.network, seen.network)
+            && rare(novel.probability, novel.windows)
+        {
+            let found = (novel.probability.min(0.09), network.to_string(), usual);
+            if self.network.as_ref().is_none_or(|known| (found.0, &found.1) < (known.0, &known.1)) {
+                self.network = Some(found);
+                changed = true;
+            }
+        }
+        if let (Some(novel), Some(tool)) = (news.tool, seen.tool)
+            && rare(novel.probability, novel.windows)
+        {
+            let found = (novel.probability.min(0.09), tool.to_string());
+            if self.tool.as_ref().is_none_or(|known| found < *known) {
+                self.tool = Some(found);
+                changed = true;
+            }
+        }
+        let name = event.operation.unwrap_or("unnamed");
+        for (novel, set) in
+            [(news.operation, &mut self.operations), (news.refusal, &mut self.refusals)]
+        {
+            if novel.is_some_and(|novel| rare(novel.probability, novel.windows))
+                && set.len() < 2 * Finding::MAX_EVENTS
+                && !set.contains(name)
+            {
+                set.insert(name.to_owned());
+                changed = true;
+            }
+        }
+        changed
+    }
+}
+
+impl Log {
+    /// Notes that somebody acted.
+    fn see(&mut self, at: Micros, account: u64) {
+        if self.accounts.len() < BUSY && !self.accounts.contains(&account) {
+            self.accounts.push(account);
+        }
+        if at > self.last_at + OUTAGE {
+            self.outages.push((self.last_at, at));
+            if self.outages.len() > MAX_OUTAGES {
+                self.outages.remove(0);
+            }
+        } else if let Some((from, to)) = self.outages.last_mut()
+            && (*from..*to).contains(&at)
+        {
+            *to = at;
+        }
+        self.last_at = self.last_at.max(at);
+    }
+
+    /// How much of a time the log as a whole was silent.
+    fn silent_within(&self, from: Micros, to: Micros) -> Micros {
+        if self.accounts.len() < BUSY {
+            return 0;
+        }
+        let within = |(start, end): &(Micros, Micros)| ((*end).min(to) - (*start).max(from)).max(0);
+        self.outages
+            .iter()
+            .filter(|(start, end)| (OUTAGE..=LONGEST_OUTAGE).contains(&(end - start)))
+            .map(within)
+            .sum()
+    }
+}
+
+fn log_key(who: &Who) -> u64 {
+    join_keys(key(&who.log), crate::baseline::text_key(who.tenant.as_deref()))
+}
+
+fn micros(duration: Duration) -> Micros {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
+}
+
+/// `92 days`, `26 hours`, `10 minutes`.
+fn spell(length: Micros) -> String {
+    let minutes = length / (60 * 1_000_000);
+    match minutes {
+        ..120 => format!("{minutes} minutes"),
+        120..2880 => format!("{} hours", minutes / 60),
+        _ => format!("{} days", minutes / 1440),
+    }
+}

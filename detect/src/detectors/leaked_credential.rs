@@ -1,0 +1,384 @@
+//! ## What it finds
+//! A credential in the hands of somebody else: one that was reported as exposed and is used; one
+//! used from a network and with a tool never seen for its account, doing what the account never
+//! did, while the owner goes on working; an instance's or workload's credential away from where it
+//! was issued; one session key in two places; and, needing no history, the sequence that follows a
+//! theft: who am I, refused enumeration, rights granted to itself, keys made, logging switched off.
+//! ## Why it matters
+//! Leaked keys are how cloud accounts are lost, and minutes count. ATT&CK T1078.004, T1552.
+//! ## Fires on / stays quiet on
+//! Fires: a key used from a new network with a new tool for new calls; instance credentials on a
+//! laptop; a quarantined key in use; who-am-I, five refusals and a policy attached to oneself.
+//! Quiet: runners on ever new addresses; a network move or an upgrade that many accounts share; a
+//! rotation with stragglers; scanners that are refused all day; Terraform, Helm and administrators.
+//! ## Memory
+//! A profile of 1 to 4 kB for each account, 200 bytes for each credential of the last days, evidence
+//! of at most 96 items for each account and day; the oldest is forgotten above the caps.
+
+mod acts;
+mod exposure;
+mod lineage;
+mod places;
+mod report;
+mod verdict;
+
+use self::acts::act_of;
+use self::exposure::Exposures;
+use self::lineage::Lineage;
+use self::places::Places;
+use self::verdict::{Unusual, verdict};
+use super::{Page, settings};
+use crate::baseline::account_key;
+use crate::baseline::bounded::Bounded;
+use crate::baseline::commons::Commons;
+use crate::baseline::place::Tool;
+use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
+use crate::baseline::windows::Daily;
+use crate::episode::{Episode, Item, Who, day_of};
+use crate::{Detector, DetectorKind, Findings};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use telltale_schema::time::DAY;
+use telltale_schema::{Event, Kind, Micros, PrincipalKind, Severity};
+
+pub static KIND: DetectorKind = DetectorKind {
+    name: NAME,
+    help: "a credential in the hands of somebody else: exposed, far from home, or used as thieves do",
+    source: include_str!("leaked_credential.rs"),
+    severity: Severity::Critical,
+    attack: PAGE.attack,
+    owasp_nhi: PAGE.owasp_nhi,
+    build: |table| Ok(Box::new(LeakedCredential::new(settings(NAME, table)?))),
+};
+
+const NAME: &str = "leaked_credential";
+const PAGE: Page = Page {
+    detector: NAME,
+    attack: &["T1078.004", "T1552", "T1098", "T1562.008"],
+    owasp_nhi: &["NHI2:2025", "NHI7:2025", "NHI5:2025"],
+};
+
+/// Settings of `[[detect]] kind = "leaked_credential"`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// False pages a day that you put up with from this detector. Default 0.3.
+    false_pages_per_day: f64,
+    /// Accounts remembered at once; bounds memory at 1 to 4 kB each. Default 200 000.
+    max_accounts: usize,
+    /// Credentials remembered at once, at about 200 bytes each. Default 500 000.
+    max_credentials: usize,
+    /// Accounts and days with evidence kept at once, at most 30 kB each. Default 20 000.
+    max_episodes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            false_pages_per_day: 0.3,
+            max_accounts: 200_000,
+            max_credentials: 500_000,
+            max_episodes: 20_000,
+        }
+    }
+}
+
+/// Accounts times windows in a day, before anything was counted.
+const USUAL_TESTS: f64 = 3600.0;
+/// A single new thing is kept as evidence below this.
+const REMARKABLE: f64 = 0.1;
+
+/// The state machine.
+pub struct LeakedCredential {
+    settings: Settings,
+    profiles: Bounded<Profile>,
+    commons: Commons,
+    lineage: Lineage,
+    places: Places,
+    exposures: Exposures,
+    episodes: BTreeMap<(i64, u64), Episode<Unusual>>,
+    tests: Daily,
+    evicted: u64,
+}
+
+impl LeakedCredential {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            profiles: Bounded::new(settings.max_accounts),
+            commons: Commons::new(settings.max_accounts),
+            lineage: Lineage::new(settings.max_credentials),
+            places: Places::new(settings.max_credentials),
+            exposures: Exposures::new(settings.max_credentials),
+            episodes: BTreeMap::new(),
+            tests: Daily::default(),
+            evicted: 0,
+            settings,
+        }
+    }
+
+    /// Adds evidence to the episode of `account` on the day of `item`; true when it is news.
+    fn add(&mut self, account: u64, who: &Who, item: Item<Unusual>) -> bool {
+        let day = day_of(item.at);
+        let known = self.episodes.contains_key(&(day, account));
+        if !known && self.episodes.len() >= self.settings.max_episodes {
+            self.episodes.pop_first();
+            self.evicted += 1;
+        }
+        let make = || Episode::new(who.clone(), day);
+        self.episodes.entry((day, account)).or_insert_with(make).add(item)
+    }
+
+    /// Whether evidence would be news; saves writing it out.
+    fn wants(&self, account: u64, dimension: Unusual, value: u64, at: Micros) -> bool {
+        let episode = self.episodes.get(&(day_of(at), account));
+        episode.is_none_or(|episode| episode.wants(dimension, value, at))
+    }
+
+    /// Evidence that follows from what is new about an event.
+    fn novelties(
+        &self,
+        event: &Event<'_>,
+        seen: &Sighting<'_>,
+        news: &News,
+        profile: &Profile,
+        items: &mut Vec<Item<Unusual>>,
+    ) {
+        let rare = |novel: &Novel| novel.probability < REMARKABLE;
+        let wants = |dimension, value| self.wants(seen.account, dimension, value, seen.at);
+        if let (Some(novel), Some(network)) = (news.network.filter(rare), seen.network)
+            && wants(Unusual::Network, network.0)
+        {
+            let item = Item::new(event, Unusual::Network, network.0, novel.probability);
+            items.push(
+                item.observed(network.to_string()).usual(profile.usual_networks(seen.window)),
+            );
+        }
+        if let (Some(novel), Some(tool)) = (news.tool.filter(rare), seen.tool)
+            && wants(Unusual::Tool, tool.key())
+        {
+            let item = Item::new(event, Unusual::Tool, tool.key(), novel.probability);
+            items.push(item.observed(tool.to_string()).usual(format!(
+                "{} other tools in {} active hours",
+                profile.tools.until(seen.window).len().saturating_sub(1).max(1),
+                novel.windows,
+            )));
+        }
+        for (dimension, novel) in
+            [(Unusual::Operation, news.operation), (Unusual::Refusal, news.refusal)]
+        {
+            if let Some(novel) = novel
+                && wants(dimension, seen.operation)
+                && (novel.windows == 0 || rare(&novel))
+            {
+                let mut item = Item::new(event, dimension, seen.operation, novel.probability)
+                    .observed(event.operation.unwrap_or("unnamed"))
+                    .usual(format!("none new in {} active hours", novel.windows));
+                (item.once, item.windows) = (novel.once, novel.windows);
+                item.group = event.service.map_or(0, key);
+                items.push(item);
+            }
+        }
+        if let Some(hour) = news.hour.filter(|hour| *hour < 0.02)
+            && wants(Unusual::Hour, 0)
+        {
+            let at = telltale_schema::time::format_instant(seen.at);
+            let item = Item::new(event, Unusual::Hour, 0, hour.max(1e-3));
+            items.push(item.observed(format!("active at {} UTC", at.get(11..16).unwrap_or("?"))));
+        }
+    }
+
+    /// Evidence of the sequence after a theft.
+    fn acts(&self, event: &Event<'_>, seen: &Sighting<'_>, news: &News) -> Vec<Item<Unusual>> {
+        let habit = news.operation.is_none();
+        let mut items = Vec::new();
+        if let Some(act) = act_of(event, seen.tool.as_ref(), habit) {
+            let dimension = Unusual::Act(act);
+            let value = match act {
+                acts::Act::KeyForOther | acts::Act::SharedOutside => {
+                    event.target_id.or(event.operation).map_or(0, key)
+                }
+                _ => 0,
+            };
+            if self.wants(seen.account, dimension, value, seen.at) {
+                let text = format!("{} ({})", act.as_str(), event.operation.unwrap_or("unnamed"));
+                let item = Item::new(event, dimension, value, 10f64.powf(-act.weight()));
+                items.push(item.observed(text));
+            }
+        }
+        let offensive = seen.tool.filter(|tool| tool.offensive && news.tool.is_some());
+        if let Some(tool) = offensive {
+            let dimension = Unusual::Act(acts::Act::OffensiveTool);
+            if self.wants(seen.account, dimension, 0, seen.at) {
+                let text = format!("{} ({})", acts::Act::OffensiveTool.as_str(), tool.family);
+                items.push(Item::new(event, dimension, 0, 10f64.powf(-2.5)).observed(text));
+            }
+        }
+        items
+    }
+
+    /// Weighs the episode of `account` on `day` again and reports it if it has become one.
+    fn weigh(&self, account: u64, day: i64, findings: &mut Findings) {
+        let Some(episode) = self.episodes.get(&(day, account)) else { return };
+        let before = self.episodes.get(&(day - 1, account));
+        let mut items: Vec<&Item<Unusual>> = before.into_iter().flat_map(Episode::tail).collect();
+        let lent = items.len();
+        for item in episode.items() {
+            let same = |known: &&Item<Unusual>| {
+                known.dimension == item.dimension && known.value == item.value
+            };
+            if !items[..lent].iter().any(same) {
+                items.push(item);
+            }
+        }
+        let tests = self.tests.mean_before(day * DAY).unwrap_or(USUAL_TESTS).max(200.0);
+        let page_below = (self.settings.false_pages_per_day / tests).clamp(1e-7, 1e-3);
+        let person = episode.who.principal_kind == PrincipalKind::Human;
+        let Some(verdict) = verdict(&items, page_below, person) else { return };
+        // What was over before the day began was reported with that day.
+        if verdict.raised_at < day * DAY {
+            return;
+        }
+        findings.raise(report::write(episode, account, &verdict, &items, &self.lineage));
+    }
+}
+
+impl Detector for LeakedCredential {
+    fn observe(&mut self, event: &Event<'_>, findings: &mut Findings) {
+        let Some(principal) = event.principal_id else { return };
+        if event.kind == Kind::ExposureReported {
+            self.exposures.report(event, principal);
+        }
+        if matches!(event.principal_kind, PrincipalKind::System | PrincipalKind::Anonymous) {
+            return;
+        }
+        let mut seen = Sighting::glance(event, principal);
+        if !self.exposures.is_empty() && event.kind != Kind::ExposureReported {
+            self.exposures.used(event, principal, &self.lineage, findings);
+        }
+        if event.issued_credential_id.is_some() {
+            self.lineage.minted(event, seen.account);
+        }
+        let profile = self.profiles.touch(seen.account, seen.at, Profile::default);
+        if profile.repeats(&seen) {
+            return;
+        }
+        seen.read(event);
+        let news = profile.learn(&seen, &mut self.commons);
+        if news.first_in_window {
+            self.tests.add(seen.at);
+        }
+
+        let mut items = Vec::new();
+        let mut elsewhere = Vec::new();
+        self.lineage.used(event, &seen, &mut items);
+        self.places.used(event, principal, &seen, &news, &mut items, &mut elsewhere);
+        let profile = self.profiles.get(seen.account).expect("the profile was touched above");
+        self.novelties(event, &seen, &news, profile, &mut items);
+        let acts = self.acts(event, &seen, &news);
+        // What a stolen credential mints acts on its behalf.
+        let roots = self.lineage.accounts_above(event.credential_id, seen.account);
+        items.extend(acts.iter().cloned());
+
+        let day = day_of(seen.at);
+        let watched = self.episodes.contains_key(&(day, seen.account));
+        if items.is_empty() && elsewhere.is_empty() && !watched {
+            return;
+        }
+        self.overlap(event, &seen, &news, &mut items);
+        let mut changed = Vec::new();
+        let who = Who::of(event, principal);
+        for item in items {
+            let day = day_of(item.at);
+            if self.add(seen.account, &who, item) {
+                changed.push((day, seen.account));
+            }
+        }
+        for (account, who, item) in elsewhere {
+            let day = day_of(item.at);
+            if self.add(account, &who, item) {
+                changed.push((day, account));
+            }
+        }
+        for root in roots {
+            for item in &acts {
+                if let Some(episode) = self.episodes.get_mut(&(day, root))
+                    && episode.add(item.clone())
+                {
+                    changed.push((day, root));
+                }
+            }
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        for (day, account) in changed {
+            self.weigh(account, day, findings);
+            self.weigh(account, day + 1, findings);
+        }
+    }
+
+    fn close(&mut self, watermark: Micros, findings: &mut Findings) {
+        let over = day_of(watermark) - 2;
+        while let Some(((day, _), _)) = self.episodes.first_key_value()
+            && *day < over
+        {
+            self.episodes.pop_first();
+        }
+        self.exposures.close(findings);
+    }
+
+    fn evicted_total(&self) -> u64 {
+        self.evicted
+            + self.profiles.evicted_total()
+            + self.commons.evicted_total()
+            + self.lineage.evicted_total()
+            + self.places.evicted_total()
+            + self.exposures.evicted_total()
+    }
+}
+
+impl LeakedCredential {
+    /// Evidence that the owner went on working from a known network after a new one appeared.
+    fn overlap(
+        &self,
+        event: &Event<'_>,
+        seen: &Sighting<'_>,
+        news: &News,
+        items: &mut Vec<Item<Unusual>>,
+    ) {
+        let episode = self.episodes.get(&(day_of(seen.at), seen.account));
+        let new = episode
+            .into_iter()
+            .flat_map(Episode::items)
+            .chain(items.iter())
+            .filter(|item| item.dimension == Unusual::Network)
+            .map(|item| (item.at, item.observed.clone()))
+            .min();
+        let Some((at, network)) = new else { return };
+        let profile = self.profiles.get(seen.account);
+        let Some(familiar) = profile.and_then(|profile| profile.familiar_after(at)) else { return };
+        if day_of(familiar.at) != day_of(seen.at)
+            || !self.wants(seen.account, Unusual::Overlap, 0, familiar.at)
+        {
+            return;
+        }
+        let several = profile.is_some_and(|profile| profile.networks.until(seen.window).len() > 6);
+        let probability = if several { 0.3 } else { 0.05 };
+        let mut item = Item::new(event, Unusual::Overlap, 0, probability)
+            .observed(format!("a known network goes on working beside {network}"));
+        (item.at, item.id) = (familiar.at, familiar.id);
+        (item.source_ip, item.target_id) = (None, None);
+        let _ = news;
+        items.push(item);
+    }
+}
+
+/// The key of an identity that is named as a target.
+fn target_key(event: &Event<'_>, target: &str) -> u64 {
+    account_key(event, target)
+}
+
+/// A tool that belongs on somebody's desk and not under a workload.
+fn is_desk(tool: &Tool<'_>) -> bool {
+    tool.browser || matches!(tool.platform, "macos" | "windows") || tool.offensive
+}

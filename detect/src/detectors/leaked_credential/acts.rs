@@ -1,0 +1,131 @@
+//! What thieves do first with a credential, told by the operation: needs no history.
+
+use crate::baseline::place::Tool;
+use telltale_schema::{Event, Kind, Outcome};
+
+/// One step of the sequence that follows a theft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Act {
+    WhoAmI,
+    GrantToSelf,
+    GrantToSelfTried,
+    KeyForSelf,
+    KeyForOther,
+    LoggingOff,
+    SharedOutside,
+    OffensiveTool,
+}
+
+impl Act {
+    /// Evidence in powers of ten: how much likelier in a thief's first hour than in anybody's.
+    pub fn weight(self) -> f64 {
+        match self {
+            Self::WhoAmI | Self::KeyForSelf | Self::KeyForOther => 1.0,
+            Self::GrantToSelf => 2.0,
+            Self::GrantToSelfTried => 1.2,
+            Self::LoggingOff => 1.5,
+            Self::SharedOutside => 0.5,
+            Self::OffensiveTool => 2.5,
+        }
+    }
+
+    /// Whether it takes something, where the others only look.
+    pub fn takes(self) -> bool {
+        !matches!(self, Self::WhoAmI | Self::SharedOutside)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WhoAmI => "asked who it is",
+            Self::GrantToSelf => "granted rights to itself",
+            Self::GrantToSelfTried => "tried to grant rights to itself",
+            Self::KeyForSelf => "made a key for itself",
+            Self::KeyForOther => "made a key for another",
+            Self::LoggingOff => "changed what is logged",
+            Self::SharedOutside => "opened data to outsiders",
+            Self::OffensiveTool => "a tool made for breaking in",
+        }
+    }
+}
+
+/// Operations by which a caller finds out who it is and what it may do.
+const WHO_AM_I: &[&str] = &[
+    "GetCallerIdentity",
+    "GetAccountAuthorizationDetails",
+    "SimulatePrincipalPolicy",
+    "selfsubjectaccessreviews",
+    "selfsubjectrulesreviews",
+    "selfsubjectreviews",
+    "testIamPermissions",
+];
+
+/// Operations that open data or code to others.
+const SHARES: &[&str] = &[
+    "ModifySnapshotAttribute",
+    "ModifyImageAttribute",
+    "ModifyDBSnapshotAttribute",
+    "PutBucketPolicy",
+    "PutBucketAcl",
+    "AddPermission",
+    "CreateTrustAnchor",
+    "UpdateAssumeRolePolicy",
+];
+
+/// The step that `event` is, if it is one.
+///
+/// `habit` says that the account is known for this operation; then it is no sign of a theft.
+pub fn act_of(event: &Event<'_>, tool: Option<&Tool<'_>>, habit: bool) -> Option<Act> {
+    let operation = event.operation.unwrap_or_default();
+    let done = matches!(event.outcome, Outcome::Success | Outcome::Unknown);
+    let builder = tool.is_some_and(|tool| tool.builder);
+    if habit {
+        return None;
+    }
+    match event.kind {
+        Kind::PolicyChanged | Kind::IdentityChanged if takes_away(operation) => return None,
+        Kind::PolicyChanged | Kind::IdentityChanged if acts_on_itself(event) => {
+            return Some(if done { Act::GrantToSelf } else { Act::GrantToSelfTried });
+        }
+        Kind::CredentialCreated if done => {
+            // Whoever builds infrastructure makes keys for the accounts that it has just made.
+            return match acts_on_itself(event) || event.target_id.is_none() {
+                true => Some(Act::KeyForSelf),
+                false => (!builder).then_some(Act::KeyForOther),
+            };
+        }
+        Kind::LoggingChanged => {
+            let more = [
+                "Create",
+                "Start",
+                "Enable",
+                "Add",
+                "Get",
+                "List",
+                "Describe",
+                "google.logging.v2.ConfigServiceV2.Create",
+            ];
+            let less = !more.iter().any(|verb| operation.starts_with(verb));
+            return (less && !builder).then_some(Act::LoggingOff);
+        }
+        _ => {}
+    }
+    if WHO_AM_I.iter().any(|name| operation.contains(name)) {
+        return (!builder).then_some(Act::WhoAmI);
+    }
+    if !builder && SHARES.iter().any(|name| operation.starts_with(name)) {
+        return Some(Act::SharedOutside);
+    }
+    None
+}
+
+/// Rights or identities taken away are no gain for a thief.
+fn takes_away(operation: &str) -> bool {
+    ["Delete", "Detach", "Remove", "delete"].iter().any(|verb| operation.starts_with(verb))
+}
+
+/// Whether the target of `event` is its principal, by id or by name.
+fn acts_on_itself(event: &Event<'_>) -> bool {
+    event.target_id.is_some_and(|target| {
+        event.principal_id == Some(target) || event.principal_name == Some(target)
+    })
+}

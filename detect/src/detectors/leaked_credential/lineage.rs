@@ -1,0 +1,185 @@
+//! Credentials: who uses them, from where, and which one minted which.
+
+use super::verdict::Unusual;
+use crate::baseline::bounded::Bounded;
+use crate::baseline::place::Network;
+use crate::baseline::profile::{Sighting, key};
+use crate::baseline::windows::Daily;
+use crate::episode::Item;
+use telltale_schema::{Event, EventId, Finding, Micros};
+
+/// Credentials in a chain that are followed upwards.
+const MAX_DEPTH: usize = 6;
+/// Places remembered of one credential.
+const MAX_PLACES: usize = 6;
+/// An account with fewer credentials than this says nothing about how they are used.
+const ENOUGH: u64 = 5;
+
+/// One credential.
+#[derive(Debug, Default)]
+struct Credential {
+    /// The credential and account that minted it, and when.
+    parent: Option<(u64, u64)>,
+    minted_at: Micros,
+    children: Vec<(Micros, String)>,
+    networks: Vec<Place>,
+    tools: Vec<Place>,
+    /// Counted as one that was seen in two networks, with two tools.
+    counted: [bool; 2],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    at: Micros,
+    id: EventId,
+    value: u64,
+    text: String,
+}
+
+/// How many credentials an account used, and in how many networks and tools each.
+#[derive(Debug, Default)]
+struct Habit {
+    credentials: Daily,
+    several: [Daily; 2],
+}
+
+#[derive(Debug)]
+pub struct Lineage {
+    credentials: Bounded<Credential>,
+    habits: Bounded<Habit>,
+}
+
+impl Lineage {
+    pub fn new(cap: usize) -> Self {
+        Self { credentials: Bounded::new(cap), habits: Bounded::new(cap) }
+    }
+
+    pub fn evicted_total(&self) -> u64 {
+        self.credentials.evicted_total() + self.habits.evicted_total()
+    }
+
+    /// Notes the credential that `event` minted.
+    pub fn minted(&mut self, event: &Event<'_>, account: u64) {
+        let Some(child) = event.issued_credential_id else { return };
+        let parent = event.credential_id.map_or(account, key);
+        let at = event.event_time;
+        let minted = self.credentials.touch(key(child), at, Credential::default);
+        (minted.parent, minted.minted_at) = (Some((parent, account)), at);
+        let children = &mut self.credentials.touch(parent, at, Credential::default).children;
+        if !children.iter().any(|(_, known)| known == child) {
+            children.push((at, child.to_owned()));
+            children.sort_unstable();
+            if children.len() > 2 * Finding::MAX_EVENTS {
+                // A broker mints all day: its latest children are those in question.
+                children.remove(0);
+            }
+        }
+    }
+
+    /// What `credential` and its children minted from `from` on, in order of minting.
+    pub fn children_of(&self, credential: &str, from: Micros) -> Vec<String> {
+        let mut found: Vec<(Micros, String)> = Vec::new();
+        let mut todo = vec![key(credential)];
+        while let Some(parent) = todo.pop() {
+            for child in self.credentials.get(parent).into_iter().flat_map(|c| &c.children) {
+                if child.0 >= from && found.len() < 200 && !found.contains(child) {
+                    todo.push(key(&child.1));
+                    found.push(child.clone());
+                }
+            }
+        }
+        found.sort_unstable();
+        found.into_iter().map(|(_, child)| child).take(Finding::MAX_EVENTS).collect()
+    }
+
+    /// The credentials above this one, itself first.
+    pub fn chain(&self, credential: u64) -> impl Iterator<Item = u64> + '_ {
+        let mut next = Some(credential);
+        std::iter::from_fn(move || {
+            let current = next?;
+            next = self.credentials.get(current).and_then(|c| c.parent).map(|(parent, _)| parent);
+            Some(current)
+        })
+        .take(MAX_DEPTH)
+    }
+
+    /// Whether somebody else gave `account` this credential after `at`, as a rotation does.
+    pub fn replaced_after(&self, credential: u64, account: u64, at: Micros) -> bool {
+        self.credentials.get(credential).is_some_and(|known| {
+            known.minted_at > at && known.parent.is_some_and(|(_, by)| by != account)
+        })
+    }
+
+    /// The accounts whose credentials minted this one, without `account` itself.
+    pub fn accounts_above(&self, credential: Option<&str>, account: u64) -> Vec<u64> {
+        let Some(credential) = credential else { return Vec::new() };
+        let mut accounts = Vec::new();
+        for link in self.chain(key(credential)) {
+            if let Some((_, above)) = self.credentials.get(link).and_then(|c| c.parent)
+                && above != account
+                && !accounts.contains(&above)
+            {
+                accounts.push(above);
+            }
+        }
+        accounts
+    }
+
+    /// Notes from where and with what a credential is used; evidence when that is a second place.
+    pub fn used(&mut self, event: &Event<'_>, seen: &Sighting<'_>, items: &mut Vec<Item<Unusual>>) {
+        let Some(id) = event.credential_id else { return };
+        let credential = self.credentials.touch(key(id), seen.at, Credential::default);
+        let habit = self.habits.touch(seen.account, seen.at, Habit::default);
+        if credential.networks.is_empty() && credential.tools.is_empty() {
+            habit.credentials.add(seen.at);
+        }
+        let place = |value, text| Place { at: seen.at, id: seen.id, value, text };
+        let network = seen.network.filter(|network| !network.is_private());
+        let second_network = network.and_then(|network: Network| {
+            let place = place(network.wide(), network.to_string());
+            second(&mut credential.networks, place)
+        });
+        let second_tool = seen.tool.and_then(|tool| {
+            let place = place(tool.key(), tool.to_string());
+            second(&mut credential.tools, place)
+        });
+        let credentials = habit.credentials.sum_before(seen.at);
+        for (at, found) in [second_network, second_tool].into_iter().enumerate() {
+            let Some((first, place)) = found else { continue };
+            if !std::mem::replace(&mut credential.counted[at], true) {
+                habit.several[at].add(place.at);
+            }
+            let several = habit.several[at].sum_before(seen.at);
+            if credentials < ENOUGH {
+                continue;
+            }
+            let probability = (several as f64 + 0.5) / (credentials as f64 + 1.0);
+            if probability > 0.1 {
+                continue;
+            }
+            let dimension = [Unusual::CredentialNetwork, Unusual::CredentialTool][at];
+            let mut item = Item::new(event, dimension, key(id), probability.max(1e-4))
+                .observed(format!("{} after {}", place.text, first))
+                .usual(format!("one for each of {credentials} credentials"));
+            (item.at, item.id) = (place.at, place.id);
+            items.push(item);
+        }
+    }
+}
+
+/// Notes a place; the second one by time, with the text of the first, if there are two.
+fn second(places: &mut Vec<Place>, place: Place) -> Option<(String, Place)> {
+    match places.iter_mut().find(|known| known.value == place.value) {
+        Some(known) if *known <= place => {}
+        Some(known) => *known = place,
+        None => {
+            places.push(place);
+        }
+    }
+    places.sort_unstable();
+    places.truncate(MAX_PLACES);
+    match places.as_slice() {
+        [first, second, ..] => Some((first.text.clone(), second.clone())),
+        _ => None,
+    }
+}

@@ -1,0 +1,228 @@
+//! How the evidence of an episode is weighed.
+
+use super::acts::Act;
+use crate::baseline::tail::{fisher, novelty_tail};
+use crate::episode::Item;
+use telltale_schema::time::{HOUR, MINUTE};
+use telltale_schema::{Micros, Severity};
+
+/// A way in which the use of a credential can be unusual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unusual {
+    Network,
+    Tool,
+    /// One credential, two networks.
+    CredentialNetwork,
+    /// One credential, two tools.
+    CredentialTool,
+    /// The owner went on working meanwhile.
+    Overlap,
+    /// An instance's or workload's credential away from where it belongs.
+    Place,
+    Operation,
+    Refusal,
+    Hour,
+    Act(Act),
+}
+
+impl Unusual {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Tool => "tool",
+            Self::CredentialNetwork => "networks of one credential",
+            Self::CredentialTool => "tools of one credential",
+            Self::Overlap => "overlap",
+            Self::Place => "place",
+            Self::Operation => "operations",
+            Self::Refusal => "refusals",
+            Self::Hour => "hour",
+            Self::Act(_) => "sequence",
+        }
+    }
+}
+
+/// Fisher's test is made over this many dimensions: where, with what, what, refused, when.
+const DIMENSIONS: usize = 5;
+/// Windows of history below which nothing is new, because everything is.
+const YOUNG: u32 = 12;
+/// What was unusual about the place of an instance's credential pages from here on.
+const PLACE_PAGES: f64 = 1.1e-4;
+/// Powers of ten from which the sequence after a theft pages on its own.
+const SEQUENCE_PAGES: f64 = 3.0;
+/// Refused or varied calls count together within this time.
+const BURST: Micros = HOUR;
+const BREADTH: Micros = 10 * MINUTE;
+
+/// What evidence amounts to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    pub severity: Severity,
+    pub probability: f64,
+    pub sequence: f64,
+    pub raised_at: Micros,
+}
+
+/// Evidence put together up to some moment.
+#[derive(Default)]
+struct Sum<'a> {
+    seen: Vec<&'a Item<Unusual>>,
+    operations: Vec<&'a Item<Unusual>>,
+    refusals: Vec<&'a Item<Unusual>>,
+    acts: Vec<(Act, u64)>,
+    /// The most operations refused, and services used, in a short time.
+    refused: usize,
+    services: usize,
+}
+
+impl Sum<'_> {
+    fn least(&self, kinds: &[Unusual]) -> f64 {
+        let of_kind = self.seen.iter().filter(|item| kinds.contains(&item.dimension));
+        of_kind.map(|item| item.probability).fold(1.0, f64::min)
+    }
+
+    /// The product over distinct signs of a wrong place.
+    fn place(&self) -> f64 {
+        let signs = self.seen.iter().filter(|item| item.dimension == Unusual::Place);
+        signs.map(|item| item.probability).product()
+    }
+
+    /// The sequence after a theft, in powers of ten, and whether it took or only looked.
+    fn sequence(&self) -> (f64, bool, bool) {
+        let mut weight = 0.0;
+        let mut distinct: Vec<Act> = Vec::new();
+        for (act, _) in &self.acts {
+            let repeated = distinct.contains(act);
+            // A second share or key adds half of what the first says; further ones nothing.
+            let times = self.acts.iter().filter(|(other, _)| other == act).count();
+            if !repeated {
+                weight += act.weight() * if times > 1 { 1.5 } else { 1.0 };
+                distinct.push(*act);
+            }
+        }
+        let refused = match self.refused {
+            0..3 => 0.0,
+            3..5 => 1.0,
+            5..10 => 1.5,
+            _ => 2.0,
+        };
+        let broad = match self.services {
+            0..5 => 0.0,
+            5..9 => 0.5,
+            _ => 1.0,
+        };
+        let looked = refused >= 1.0
+            || distinct
+                .iter()
+                .any(|act| matches!(act, Act::WhoAmI | Act::GrantToSelf | Act::OffensiveTool));
+        (weight + refused + broad, distinct.iter().any(|act| act.takes()), looked)
+    }
+}
+
+/// Distinct keys within the span of `length` that ends with the last item.
+fn densest(items: &[&Item<Unusual>], length: Micros, key: impl Fn(&Item<Unusual>) -> u64) -> usize {
+    let Some(last) = items.last() else { return 0 };
+    let mut keys: Vec<u64> = items
+        .iter()
+        .rev()
+        .take_while(|item| last.at - item.at <= length)
+        .map(|item| key(item))
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.len()
+}
+
+/// The tail of several new things of one dimension over the windows in which they came.
+pub fn together(items: &[&Item<Unusual>]) -> f64 {
+    let (Some(first), Some(last)) = (items.first(), items.last()) else { return 1.0 };
+    if first.windows < YOUNG {
+        return 1.0;
+    }
+    let exposure = 1 + (last.at.div_euclid(HOUR) - first.at.div_euclid(HOUR)) as u32;
+    novelty_tail(first.once, first.windows, exposure, items.len() as u32)
+}
+
+/// Weighs evidence in order of time; `None` while it is not worth a ticket.
+///
+/// `page_below` is the tail probability that the budget of false pages affords.
+pub fn verdict(items: &[&Item<Unusual>], page_below: f64, person: bool) -> Option<Verdict> {
+    let mut sum = Sum::default();
+    let mut found: Option<Verdict> = None;
+    for item in items {
+        sum.seen.push(item);
+        match item.dimension {
+            Unusual::Operation => {
+                sum.operations.push(item);
+                let services = densest(&sum.operations, BREADTH, |item| item.group);
+                sum.services = sum.services.max(services);
+            }
+            Unusual::Refusal => {
+                sum.refusals.push(item);
+                let refused = densest(&sum.refusals, BURST, |item| item.value);
+                sum.refused = sum.refused.max(refused);
+            }
+            Unusual::Act(act) => sum.acts.push((act, item.value)),
+            _ => {}
+        }
+        let (severity, probability, sequence) = weigh(&sum, page_below, person);
+        let Some(severity) = severity else { continue };
+        match &mut found {
+            None => {
+                found = Some(Verdict { severity, probability, sequence, raised_at: item.at });
+            }
+            Some(verdict) => {
+                if severity > verdict.severity {
+                    // It is for the page that the time counts, not for the ticket before it.
+                    verdict.severity = severity;
+                    if severity == Severity::High || !verdict.severity.pages() {
+                        verdict.raised_at = item.at;
+                    }
+                }
+                verdict.probability = verdict.probability.min(probability);
+                verdict.sequence = verdict.sequence.max(sequence);
+            }
+        }
+    }
+    found
+}
+
+fn weigh(sum: &Sum<'_>, page_below: f64, person: bool) -> (Option<Severity>, f64, f64) {
+    let page_below = if person { page_below / 10.0 } else { page_below };
+    let place = sum.place();
+    let whence = sum.least(&[Unusual::Network, Unusual::CredentialNetwork]).min(place);
+    let with = sum.least(&[Unusual::Tool, Unusual::CredentialTool]);
+    let (sequence, takes, looked) = sum.sequence();
+    let what = together(&sum.operations);
+    let refused = together(&sum.refusals);
+    let overlap = sum.least(&[Unusual::Overlap]);
+    let hour = sum.least(&[Unusual::Hour]);
+    let steps = if sequence >= 1.0 { 10f64.powf(-sequence) } else { 1.0 };
+    let probability =
+        fisher(&[whence * overlap, with, what, (refused * steps).max(1e-9), hour], DIMENSIONS);
+
+    let groups = [whence <= 0.03, with <= 0.03, what.min(refused) <= 0.03 || sequence >= 1.0]
+        .iter()
+        .filter(|unusual| **unusual)
+        .count();
+    let joint = probability <= page_below && (groups >= 2 || (sequence >= 2.0 && what <= 1e-3));
+    let stolen_place = place <= PLACE_PAGES;
+    let robbery = sequence >= SEQUENCE_PAGES && takes && looked;
+
+    let severity = if (joint && probability <= page_below * 1e-4)
+        || (stolen_place && place <= PLACE_PAGES * 1e-2)
+        || (robbery && sequence >= SEQUENCE_PAGES + 2.0)
+    {
+        Some(Severity::Critical)
+    } else if joint || stolen_place || robbery {
+        Some(Severity::High)
+    } else if (probability <= page_below * 20.0 && groups >= 2)
+        || place <= 1.1e-2
+        || sequence >= 2.0
+    {
+        Some(Severity::Medium)
+    } else {
+        None
+    };
+    (severity, probability.min(place), sequence)
+}

@@ -1,0 +1,252 @@
+//! An episode: what was unusual about one account within a day, each thing once, at its earliest.
+//!
+//! Episodes lie on a grid of days, so a late event never moves one. Evidence is a set in which the
+//! earliest sighting of each thing wins, so the order of arrival does not matter either.
+
+use crate::detectors::Page;
+use telltale_schema::time::{DAY, HOUR};
+use telltale_schema::{Dimension, Event, EventId, Finding, Micros, Severity};
+
+/// Evidence of one dimension kept for one episode; the earliest stays.
+const MAX_ITEMS: usize = 24;
+/// How far an episode looks back into the day before it.
+const LOOK_BACK: Micros = 6 * HOUR;
+
+/// One unusual thing.
+#[derive(Clone, Debug)]
+pub struct Item<D> {
+    pub at: Micros,
+    pub id: EventId,
+    pub dimension: D,
+    /// Which one of its dimension; evidence of the same dimension and value is one.
+    pub value: u64,
+    /// Tail probability of this one alone.
+    pub probability: f64,
+    /// For counts of new things: values seen once, windows known. For others free to use.
+    pub once: u32,
+    pub windows: u32,
+    /// A second key, such as the service of an operation.
+    pub group: u64,
+    pub observed: String,
+    pub usual: String,
+    pub source_ip: Option<String>,
+    pub credential_id: Option<String>,
+    pub target_id: Option<String>,
+}
+
+impl<D> Item<D> {
+    pub fn new(event: &Event<'_>, dimension: D, value: u64, probability: f64) -> Self {
+        Self {
+            at: event.event_time,
+            id: event.event_id,
+            dimension,
+            value,
+            probability,
+            once: 0,
+            windows: 0,
+            group: 0,
+            observed: String::new(),
+            usual: String::new(),
+            source_ip: event.source_ip.map(str::to_owned),
+            credential_id: event.credential_id.map(str::to_owned),
+            target_id: event.target_id.map(str::to_owned),
+        }
+    }
+
+    pub fn observed(mut self, text: impl Into<String>) -> Self {
+        self.observed = text.into();
+        self
+    }
+
+    pub fn usual(mut self, text: impl Into<String>) -> Self {
+        self.usual = text.into();
+        self
+    }
+}
+
+/// Whom an episode is about.
+#[derive(Clone, Debug)]
+pub struct Who {
+    pub log: String,
+    pub tenant: Option<String>,
+    pub principal_id: String,
+    pub principal_kind: telltale_schema::PrincipalKind,
+}
+
+impl Who {
+    pub fn of(event: &Event<'_>, principal: &str) -> Self {
+        Self {
+            log: event.log.to_owned(),
+            tenant: event.tenant.map(str::to_owned),
+            principal_id: principal.to_owned(),
+            principal_kind: event.principal_kind,
+        }
+    }
+}
+
+/// The evidence about one account in one day of the grid, with the end of the day before.
+#[derive(Clone, Debug)]
+pub struct Episode<D> {
+    pub who: Who,
+    pub day: i64,
+    items: Vec<Item<D>>,
+}
+
+/// The day of the grid.
+pub fn day_of(at: Micros) -> i64 {
+    at.div_euclid(DAY)
+}
+
+impl<D: Copy + Ord> Episode<D> {
+    pub fn new(who: Who, day: i64) -> Self {
+        Self { who, day, items: Vec::new() }
+    }
+
+    /// Whether evidence at `at` would say something new: not known, or known from later on.
+    pub fn wants(&self, dimension: D, value: u64, at: Micros) -> bool {
+        self.items
+            .iter()
+            .find(|item| item.dimension == dimension && item.value == value)
+            .is_none_or(|item| at < item.at)
+            && !self.is_full(dimension, at)
+    }
+
+    /// Whether only something earlier than `at` would still find room.
+    fn is_full(&self, dimension: D, at: Micros) -> bool {
+        let mut count = 0;
+        self.items.iter().any(|item| {
+            count += usize::from(item.dimension == dimension);
+            count == MAX_ITEMS && item.at < at
+        })
+    }
+
+    /// Adds evidence; the earliest of its dimension and value stays. True when that changed it.
+    pub fn add(&mut self, item: Item<D>) -> bool {
+        let rank = |item: &Item<D>| (item.at, item.id, item.dimension, item.value);
+        let new = rank(&item);
+        match self
+            .items
+            .iter_mut()
+            .find(|known| known.dimension == item.dimension && known.value == item.value)
+        {
+            Some(known) if rank(known) <= rank(&item) => return false,
+            Some(known) => *known = item,
+            None => self.items.push(item),
+        }
+        self.items.sort_by_key(rank);
+        let of_kind = |known: &&Item<D>| known.dimension == new.2;
+        if self.items.iter().filter(of_kind).count() <= MAX_ITEMS {
+            return true;
+        }
+        let last = self.items.iter().rposition(|known| known.dimension == new.2);
+        let dropped = last.map(|at| rank(&self.items.remove(at)));
+        dropped != Some(new)
+    }
+
+    /// Evidence in order of time.
+    pub fn items(&self) -> &[Item<D>] {
+        &self.items
+    }
+
+    /// What the end of this day lends to the next.
+    pub fn tail(&self) -> impl Iterator<Item = &Item<D>> {
+        let from = (self.day + 1) * DAY - LOOK_BACK;
+        self.items.iter().filter(move |item| item.at >= from)
+    }
+
+    /// A finding with everything that follows from the evidence alone.
+    ///
+    /// `justify` are the items that count, in order of time.
+    pub fn finding(
+        &self,
+        page: &Page,
+        account: u64,
+        severity: Severity,
+        raised_at: Micros,
+        justify: &[&Item<D>],
+    ) -> Finding {
+        let mut event_ids: Vec<EventId> = Vec::new();
+        for item in justify {
+            if !event_ids.contains(&item.id) {
+                event_ids.push(item.id);
+            }
+        }
+        let event_count = event_ids.len() as u64;
+        event_ids.truncate(Finding::MAX_EVENTS);
+        Finding {
+            id: finding_id(page.detector, account, self.day),
+            detector: page.detector,
+            severity,
+            title: String::new(),
+            sentence: String::new(),
+            next_steps: Vec::new(),
+            log: self.who.log.clone(),
+            tenant: self.who.tenant.clone(),
+            principal_id: self.who.principal_id.clone(),
+            principal_kind: self.who.principal_kind.as_str(),
+            credential_id: justify.iter().find_map(|item| item.credential_id.clone()),
+            child_credential_ids: Vec::new(),
+            target_ids: distinct(justify.iter().filter_map(|item| item.target_id.clone())),
+            source_ips: distinct(justify.iter().filter_map(|item| item.source_ip.clone())),
+            raised_at,
+            first_seen: justify.first().map_or(raised_at, |item| item.at),
+            last_seen: justify.last().map_or(raised_at, |item| item.at),
+            dimensions: Vec::new(),
+            event_ids,
+            event_count,
+            attack: page.attack,
+            owasp_nhi: page.owasp_nhi,
+        }
+    }
+}
+
+/// Hex of a hash of detector, account and the start of the episode.
+pub fn finding_id(detector: &str, account: u64, start: i64) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(detector.as_bytes());
+    hasher.update(&account.to_le_bytes());
+    hasher.update(&start.to_le_bytes());
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+/// The first few distinct ones, in their order.
+pub fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for text in texts {
+        if found.len() < Finding::MAX_EVENTS && !found.contains(&text) {
+            found.push(text);
+        }
+    }
+    found
+}
+
+/// One dimension for each kind of evidence: the rarest speaks, and says how many there were.
+pub fn dimensions<D: Copy + Ord>(
+    justify: &[&Item<D>],
+    name: impl Fn(D) -> &'static str,
+    probability: impl Fn(D, &[&Item<D>]) -> Option<f64>,
+) -> Vec<Dimension> {
+    let mut kinds: Vec<D> = justify.iter().map(|item| item.dimension).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+        .into_iter()
+        .map(|kind| {
+            let items: Vec<_> =
+                justify.iter().copied().filter(|item| item.dimension == kind).collect();
+            let mut observed = distinct(items.iter().map(|item| item.observed.clone()));
+            let rest = observed.len().saturating_sub(6);
+            observed.truncate(6);
+            let mut text = observed.join(", ");
+            if rest > 0 {
+                text.push_str(&format!(" and {rest} more"));
+            }
+            Dimension {
+                name: name(kind),
+                observed: text,
+                usual: items[0].usual.clone(),
+                probability: probability(kind, &items),
+            }
+        })
+        .collect()
+}
