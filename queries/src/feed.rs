@@ -152,7 +152,11 @@ pub(crate) struct Feed {
 enum Outlet {
     /// Each tap with its columns as indices into those of the feed.
     Taps(Vec<(Vec<usize>, Sender<RecordBatch>)>),
-    File { writer: Box<FileWriter<BufWriter<File>>>, file: NamedTempFile, spool: Spool },
+    File {
+        writer: Box<FileWriter<BufWriter<File>>>,
+        file: NamedTempFile,
+        spool: Spool,
+    },
 }
 
 impl Feed {

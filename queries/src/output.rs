@@ -83,7 +83,8 @@ impl Consume for ResultWriter {
         self.names = schema.fields().iter().map(|field| field.name().clone()).collect();
         match &mut self.style {
             Style::Table(table) => {
-                table.numeric = schema.fields().iter().map(|f| f.data_type().is_numeric()).collect();
+                table.numeric =
+                    schema.fields().iter().map(|f| f.data_type().is_numeric()).collect();
                 Ok(())
             }
             Style::Csv => self.csv_row(self.names.clone().into_iter()),
@@ -143,11 +144,7 @@ enum Written {
 }
 
 /// Appends a value that is not null, bare.
-fn push_value(
-    out: &mut Vec<u8>,
-    array: &dyn Array,
-    row: usize,
-) -> Result<Written, QueryError> {
+fn push_value(out: &mut Vec<u8>, array: &dyn Array, row: usize) -> Result<Written, QueryError> {
     let written = match array.data_type() {
         DataType::Utf8View => {
             out.extend_from_slice(array.as_string_view().value(row).as_bytes());
@@ -263,7 +260,8 @@ fn printable(cell: &str) -> String {
 
 /// Control characters, and those that reverse the direction of the text around them.
 fn is_steering(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Rows from which the widths of a table are taken; the rest keeps to them.
@@ -336,7 +334,8 @@ impl Table {
         });
         if let Some(Layout::Columns(widths)) = &self.layout {
             let aligned = |name: &String, width: &usize| pad(name, *width, false);
-            let header: Vec<String> = names.iter().zip(widths).map(|(n, w)| aligned(n, w)).collect();
+            let header: Vec<String> =
+                names.iter().zip(widths).map(|(n, w)| aligned(n, w)).collect();
             let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
             writeln!(out, "{}", header.join(" | ").trim_end())?;
             writeln!(out, "{}", rule.join("-+-"))?;

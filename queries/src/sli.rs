@@ -131,7 +131,13 @@ impl Sli {
             })?,
             labels,
             objective,
-            meaning: meaning.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n").trim().to_owned(),
+            meaning: meaning
+                .iter()
+                .map(|line| line.trim())
+                .collect::<Vec<_>>()
+                .join("\n")
+                .trim()
+                .to_owned(),
             sql: sql.to_owned(),
         })
     }
@@ -190,9 +196,17 @@ mod tests {
     fn what_is_wrong_with_a_head_is_said() {
         for (good, bad, expected) in [
             ("-- unit: ratio\n", "", "SLI `share`: the head has no `-- unit: …`"),
-            ("5m", "5 minutes", "SLI `share`: `window` is not a number of `s`, `m`, `h` or `d`: \"5 minutes\""),
+            (
+                "5m",
+                "5 minutes",
+                "SLI `share`: `window` is not a number of `s`, `m`, `h` or `d`: \"5 minutes\"",
+            ),
             ("5m", "0m", "SLI `share`: `window` is not a number of `s`, `m`, `h` or `d`: \"0m\""),
-            ("<= 0.02", "< 2", "SLI `share`: `objective` is not `none`, `>= number` or `<= number`: \"< 2\""),
+            (
+                "<= 0.02",
+                "< 2",
+                "SLI `share`: `objective` is not `none`, `>= number` or `<= number`: \"< 2\"",
+            ),
             ("A share.", "", "SLI `share`: the head has no `-- help: …`"),
         ] {
             let error = Sli::parse("share", &GOOD.replace(good, bad)).unwrap_err();

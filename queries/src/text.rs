@@ -147,7 +147,10 @@ mod tests {
     fn strings_and_numbers_are_written_as_serde_json_does() {
         let all: String = (0..300u32).filter_map(char::from_u32).collect();
         for sample in ["", "plain", "a\"b\\c", "\u{1b}[31m", "é\n\t", all.as_str()] {
-            assert_eq!(text(|o| push_json_string(o, sample)), serde_json::to_string(sample).unwrap());
+            assert_eq!(
+                text(|o| push_json_string(o, sample)),
+                serde_json::to_string(sample).unwrap()
+            );
         }
         for number in [0, -1, 10, 403, i64::MIN, i64::MAX] {
             assert_eq!(text(|o| push_number(o, number)), number.to_string());
