@@ -9,11 +9,12 @@
 -- is an expiring key, a clock or a quota; many codes of refused passwords are somebody guessing.
 -- `error_code` is the provider's own; where it gave none, the outcome stands in its place.
 -- Each log keeps its ten most frequent codes and counts the rest as `other`, so that the label
--- stays bounded whatever a log writes there. The fold comes before the total, so nothing but the
--- first grouping grows with the number of codes, and that one can go to disk.
+-- stays bounded whatever a log writes there. Codes are cut after 64 characters.
+-- The fold comes before the total, so that only the first grouping and its ranking grow with the
+-- number of codes.
 WITH by_code AS (
   SELECT log,
-    CASE WHEN outcome <> 'success' THEN coalesce(error_code, outcome) END AS code,
+    CASE WHEN outcome <> 'success' THEN coalesce(left(error_code, 64), outcome) END AS code,
     count(*) AS attempts
   FROM events
   WHERE kind IN ('authentication', 'token_issued', 'impersonation')

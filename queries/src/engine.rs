@@ -69,7 +69,11 @@ impl Engine {
         window: Option<Range<Micros>>,
     ) -> Result<Plan, QueryError> {
         let table = Arc::new(EventsTable::default());
-        let config = SessionConfig::new().with_target_partitions(1).with_batch_size(BATCH_ROWS);
+        let config = SessionConfig::new()
+            .with_target_partitions(1)
+            .with_batch_size(BATCH_ROWS)
+            // What a sort keeps aside for merging what it wrote; 10 MB unless told.
+            .with_sort_spill_reservation_bytes(self.limit_bytes / 64);
         let session = SessionContext::new_with_config_rt(config, Arc::clone(&self.resources));
         let planned = self.threads().block_on(async {
             only_reads(sql)?;

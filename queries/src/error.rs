@@ -113,15 +113,17 @@ fn syntax(message: &str) -> QueryError {
     let message =
         message.trim_start_matches("sql parser error: ").trim_start_matches("ParserError");
     let message = message.trim_matches(|c| matches!(c, '(' | ')' | '"'));
-    let (text, position) = match message.split_once(" at Line: ") {
-        Some((text, place)) => match place.split_once(", Column: ") {
-            Some((line, column)) => (text, format!(" at line {line}, column {column}")),
-            None => (message, String::new()),
-        },
-        None => (message, String::new()),
+    let place = message.split_once(" at Line: ").and_then(|(text, place)| {
+        let (line, column) = place.split_once(", Column: ")?;
+        Some((text, format!(" at line {line}, column {column}")))
+    });
+    let (text, position) = place.unwrap_or((message, String::new()));
+    let text = text.replace("Expected: ", "expected ").replace(", found: EOF", ", found the end");
+    let message = match text.split_once(", found: ") {
+        Some((expected, found)) => format!("{expected}, found `{found}`"),
+        None => text,
     };
-    let text = text.replace("Expected: ", "expected ").replace("found: ", "found ");
-    QueryError::Syntax { position, message: text }
+    QueryError::Syntax { position, message }
 }
 
 fn unknown_column(column: &str, known: &[&str]) -> QueryError {
@@ -138,12 +140,11 @@ fn unknown_column(column: &str, known: &[&str]) -> QueryError {
 }
 
 fn plan(message: &str) -> QueryError {
-    const PREFIXES: [&str; 6] = [
+    const PREFIXES: [&str; 5] = [
         "Error during planning: ",
         "This feature is not implemented: ",
         "Execution error: ",
         "Arrow error: ",
-        "Optimizer rule ",
         "External error: ",
     ];
     let mut text = message;
@@ -154,16 +155,18 @@ fn plan(message: &str) -> QueryError {
         let table = table.trim_start_matches("datafusion.public.").to_owned();
         return QueryError::UnknownTable { table };
     }
-    for (what, mark) in [
-        ("COPY", "DML not supported: COPY"),
-        ("a statement that changes things", "not supported: "),
-    ] {
-        if text.contains(mark)
-            && (text.starts_with("DDL") || text.starts_with("DML") || text.starts_with("Statement"))
-        {
-            return QueryError::NotAQuery { statement: what.to_owned() };
-        }
+    let refused = ["DDL not supported: ", "DML not supported: ", "Statement not supported: "];
+    if refused.iter().any(|prefix| text.starts_with(prefix)) {
+        let statement = "a statement that changes things".to_owned();
+        return QueryError::NotAQuery { statement };
     }
+    if let Some((_, rule)) = text.split_once("While expanding wildcard, column \"") {
+        let column = rule.split('"').next().unwrap_or_default().trim_start_matches("events.");
+        return QueryError::Engine(format!(
+            "column `{column}` is selected beside an aggregate; add it to GROUP BY or aggregate it"
+        ));
+    }
+    let text = text.replace("'. Did you mean '", "`; did you mean `").replace('\'', "`");
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
     QueryError::Engine(first + letters.as_str())

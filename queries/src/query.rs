@@ -26,7 +26,8 @@ pub struct QueryStream {
 
 enum Stage {
     Running(Running<u64>),
-    AfterTheLastEvent(Plan, ResultWriter),
+    /// The lock is for sharing the stream between threads that push; nobody waits for it.
+    AfterTheLastEvent(Box<Mutex<(Plan, ResultWriter)>>),
 }
 
 impl QueryStream {
@@ -42,7 +43,10 @@ impl QueryStream {
         let mut plan = engine.plan(sql, None)?;
         let writer = ResultWriter::new(format, out);
         let (feed, stage) = if plan.rereads {
-            (Feed::spooling(&mut plan)?, Stage::AfterTheLastEvent(plan, writer))
+            (
+                Feed::spooling(&mut plan)?,
+                Stage::AfterTheLastEvent(Box::new(Mutex::new((plan, writer)))),
+            )
         } else {
             let feed = Feed::streaming(std::iter::once(&mut plan));
             (feed, Stage::Running(engine.run(plan, writer)))
@@ -67,7 +71,10 @@ impl QueryStream {
         self.feed.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
         let running = match self.stage {
             Stage::Running(running) => running,
-            Stage::AfterTheLastEvent(plan, writer) => self.engine.run(plan, writer),
+            Stage::AfterTheLastEvent(query) => {
+                let (plan, writer) = query.into_inner().unwrap_or_else(PoisonError::into_inner);
+                self.engine.run(plan, writer)
+            }
         };
         self.engine.wait(running)
     }

@@ -21,8 +21,8 @@ use telltale_schema::{EventBatch, Micros};
 pub struct SliSettings {
     /// Threads that run the queries, beside those that push. Default 1.
     pub threads: usize,
-    /// Memory for groups and sorts, all SLIs together; what does not fit goes to temporary files.
-    /// Default 64 MB.
+    /// Memory for groups and sorts, all SLIs together; some of what does not fit goes to temporary
+    /// files. Default 64 MB, enough for some 100 000 error codes.
     pub memory_bytes: usize,
     /// Events of which times count, half-open. Default `None`: all of them, as for an archive.
     pub window: Option<Range<Micros>>,
@@ -48,6 +48,10 @@ pub struct SliResult {
     pub window_end: Option<Micros>,
     /// In the order of the query; empty where nothing was measured.
     pub rows: Vec<SliRow>,
+    /// Why there is no number although there was something to measure: a log with labels without
+    /// end does not fit into the memory, and must not be in the way of the other SLIs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// One number and what it is of.
@@ -134,7 +138,13 @@ impl SliStream {
         };
         let mut results = Vec::new();
         for (sli, running) in self.queries {
-            let rows = self.engine.wait(running).map_err(|error| error.of_sli(&sli.name))?;
+            let (rows, problem) = match self.engine.wait(running) {
+                Ok(rows) => (rows, None),
+                Err(error @ QueryError::OutOfMemory { .. }) => {
+                    (Vec::new(), Some(error.to_string()))
+                }
+                Err(error) => return Err(error.of_sli(&sli.name)),
+            };
             results.push(SliResult {
                 name: sli.name,
                 unit: sli.unit,
@@ -142,6 +152,7 @@ impl SliStream {
                 window_start: window.as_ref().map(|w| w.start),
                 window_end: window.as_ref().map(|w| w.end),
                 rows,
+                problem,
             });
         }
         Ok(results)
