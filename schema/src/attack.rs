@@ -26,6 +26,8 @@ static CREDENTIAL_ACCESS: Tactic = Tactic { uid: "TA0006", name: "Credential Acc
 static DISCOVERY: Tactic = Tactic { uid: "TA0007", name: "Discovery" };
 static LATERAL_MOVEMENT: Tactic = Tactic { uid: "TA0008", name: "Lateral Movement" };
 static COLLECTION: Tactic = Tactic { uid: "TA0009", name: "Collection" };
+// Version 19 divided this tactic and moved its techniques; the ids here are those of version 18.
+static DEFENSE_EVASION: Tactic = Tactic { uid: "TA0005", name: "Defense Evasion" };
 static EXFILTRATION: Tactic = Tactic { uid: "TA0010", name: "Exfiltration" };
 
 macro_rules! techniques {
@@ -69,6 +71,8 @@ static TECHNIQUES: &[Technique] = techniques! {
     "T1552.007" "Container API" CREDENTIAL_ACCESS,
     "T1555" "Credentials from Password Stores" CREDENTIAL_ACCESS,
     "T1555.006" "Cloud Secrets Management Stores" CREDENTIAL_ACCESS,
+    "T1562" "Impair Defenses" DEFENSE_EVASION,
+    "T1562.008" "Disable or Modify Cloud Logs" DEFENSE_EVASION,
     "T1580" "Cloud Infrastructure Discovery" DISCOVERY,
     "T1606" "Forge Web Credentials" CREDENTIAL_ACCESS,
     "T1613" "Container and Resource Discovery" DISCOVERY,

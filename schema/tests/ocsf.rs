@@ -118,7 +118,9 @@ fn unknown_technique_keeps_its_id() {
     let event = detection_finding(&Finding { attack: &["T9999.001"], ..bare() });
     assert_eq!(
         event["finding_info"]["attacks"],
-        serde_json::json!([{ "technique": { "uid": "T9999" }, "sub_technique": { "uid": "T9999.001" } }])
+        serde_json::json!([
+            { "technique": { "uid": "T9999" }, "sub_technique": { "uid": "T9999.001" } }
+        ])
     );
 }
 
