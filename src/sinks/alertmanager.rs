@@ -225,7 +225,7 @@ impl Alertmanager {
                 if delivered || !passing || attempt == attempts {
                     break;
                 }
-                thread::sleep(FIRST_PAUSE * 2u32.saturating_pow(attempt - 1));
+                thread::park_timeout(FIRST_PAUSE * 2u32.saturating_pow(attempt - 1));
             }
             posted.delivered &= delivered;
             if !delivered {
