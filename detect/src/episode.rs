@@ -188,6 +188,7 @@ impl<D: Copy + Ord> Episode<D> {
             child_credential_ids: Vec::new(),
             target_ids: distinct(justify.iter().filter_map(|item| item.target_id.clone())),
             source_ips: distinct(justify.iter().filter_map(|item| item.source_ip.clone())),
+            operations: Vec::new(),
             raised_at,
             first_seen: justify.first().map_or(raised_at, |item| item.at),
             last_seen: justify.last().map_or(raised_at, |item| item.at),

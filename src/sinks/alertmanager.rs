@@ -169,11 +169,6 @@ impl Alertmanager {
         Ok(Self { settings, endpoints, client, held, sent_at, evicted_total: 0 })
     }
 
-    /// How many alerts are firing as far as this sink keeps them so.
-    pub fn held(&self) -> usize {
-        self.held.len()
-    }
-
     /// How often `max_held` was hit and the oldest alert left to itself.
     pub fn evicted_total(&self) -> u64 {
         self.evicted_total
@@ -255,6 +250,10 @@ struct Posted {
 impl Sink for Alertmanager {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn held(&self) -> usize {
+        self.held.len()
     }
 
     fn deliver(&mut self, findings: &[Finding]) -> Result<(), SinkError> {

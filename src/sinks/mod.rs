@@ -22,6 +22,11 @@ pub trait Sink: Send {
     /// Errors: none of them counts as delivered, and the caller offers all of them again.
     fn deliver(&mut self, findings: &[Finding]) -> Result<(), SinkError>;
 
+    /// Findings that a program about to end should stay for, calling [`Sink::tick`].
+    fn held(&self) -> usize {
+        0
+    }
+
     /// Called every few seconds, news or not: keeps alerts firing and lets the others end.
     fn tick(&mut self, now: SystemTime) -> Result<(), SinkError> {
         let _ = now;

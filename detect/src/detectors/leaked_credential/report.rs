@@ -169,6 +169,7 @@ pub fn exposed(page: &Page, exposed: u64, exposure: &Exposure) -> Finding {
         child_credential_ids: uses.children.clone(),
         target_ids: Vec::new(),
         source_ips: uses.addresses.clone(),
+        operations: Vec::new(),
         raised_at: first,
         first_seen: exposure.reported_at,
         last_seen: uses.last,

@@ -1,0 +1,77 @@
+//! `telltale query`: SQL over the events of raw logs.
+
+use super::{ConfigFile, Ending, Input, redactor, stop_on_signal};
+use crate::pipeline::{Progress, Seen};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use telltale_queries::{OutputFormat, QueryStream};
+
+/// Ask the events of audit logs a question in SQL
+///
+/// One table, `events`; its columns are in docs/reference/events.md. SELECT only.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  telltale query 'SELECT principal_id, count(*) AS calls FROM events GROUP BY 1 ORDER BY 2 DESC LIMIT 10' ./logs\n  telltale query --output csv \"SELECT event_time, source_ip FROM events WHERE outcome = 'denied'\" ./logs"
+)]
+pub struct Query {
+    /// The query
+    sql: String,
+
+    #[command(flatten)]
+    input: Input,
+
+    #[command(flatten)]
+    config: ConfigFile,
+
+    /// The form of the result
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table for people
+    Table,
+    /// CSV with a header
+    Csv,
+    /// One JSON array of rows
+    Json,
+}
+
+impl Query {
+    pub fn run(self) -> Result<Ending> {
+        let config = self.config.load()?;
+        let redactor = redactor(&config)?;
+        let progress = Arc::new(Progress::default());
+        let reading = self.input.reading(&config, &redactor, &progress)?;
+        stop_on_signal(&progress)?;
+        let format = match self.output {
+            Output::Table => OutputFormat::Table {
+                max_width: terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
+            },
+            Output::Csv => OutputFormat::Csv,
+            Output::Json => OutputFormat::Json,
+        };
+        let stream = QueryStream::start(&self.sql, format, Box::new(io::stdout()))?;
+        let seen = Seen::default();
+        let mut enough = false;
+        let intake = reading.run(|batch| {
+            let batch = seen.once(batch);
+            // A query that failed says so when it is finished.
+            if stream.push(&batch).is_err() || stream.is_satisfied() {
+                progress.stop.store(true, Ordering::Relaxed);
+            }
+        });
+        enough |= stream.is_satisfied();
+        stream.finish()?;
+        crate::report::write_rejects(
+            &mut anstream::AutoStream::auto(io::stderr().lock()),
+            &intake.rejects,
+        )?;
+        let stopped = progress.stop.load(Ordering::Relaxed) && !enough;
+        Ok(if stopped { Ending::Interrupted } else { Ending::Nothing })
+    }
+}

@@ -1,0 +1,215 @@
+//! The configuration file, `telltale.toml`. Every setting has a default, so none is needed.
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use telltale_detect::{Detector, detectors};
+use telltale_ingest::redact::Key;
+use telltale_schema::Micros;
+
+/// `telltale.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub scan: Scan,
+    pub redaction: Redaction,
+    /// Detectors to run, `kind` and its settings; all of them as they are when none is listed.
+    pub detect: Vec<toml::Table>,
+    /// Sinks that findings go to beside the output of the command, `kind` and its settings.
+    pub sink: Vec<toml::Table>,
+}
+
+/// `[scan]`: how archives are read.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scan {
+    /// Threads that parse. Default 0: as many as there are processors.
+    pub threads: usize,
+    /// Bytes of a block. Default 2 MiB.
+    pub block_bytes: usize,
+    /// Bytes of the longest record; longer ones are rejected. Default 16 MiB.
+    pub record_bytes: usize,
+    /// How late an event may come after others of a later time. Default 15 minutes.
+    #[serde(with = "humantime_serde")]
+    pub allowed_lateness: Duration,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            block_bytes: 2 << 20,
+            record_bytes: 16 << 20,
+            allowed_lateness: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+impl Scan {
+    pub fn allowed_lateness_micros(&self) -> Micros {
+        Micros::try_from(self.allowed_lateness.as_micros()).unwrap_or(Micros::MAX)
+    }
+}
+
+/// `[redaction]`: the key of the fingerprints that stand for secrets.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Redaction {
+    /// File with the key's 32 bytes, made when it is missing. Default: `fingerprint.key` in
+    /// telltale's folder of state, `$XDG_STATE_HOME/telltale` or `~/.local/state/telltale`.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the file, or takes the defaults where there is none.
+    ///
+    /// Errors: the file cannot be read, is no TOML, or has a setting that does not exist.
+    pub fn load(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let name = path.display();
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration `{name}`"))?;
+        let config: Self =
+            toml::from_str(&text).with_context(|| format!("in the configuration `{name}`"))?;
+        // Whatever is wrong with a detector is said now and not after an hour of reading.
+        config.detectors()?;
+        Ok(config)
+    }
+
+    /// The detectors to run, one of each table, in their order.
+    pub fn detectors(&self) -> Result<Vec<Box<dyn Detector>>> {
+        if self.detect.is_empty() {
+            return Ok(detectors::defaults());
+        }
+        let mut all = Vec::new();
+        for table in &self.detect {
+            let mut settings = table.clone();
+            let Some(toml::Value::String(kind)) = settings.remove("kind") else {
+                bail!(
+                    "a `[[detect]]` table has no `kind`; it names the detector, see `telltale list detectors`"
+                );
+            };
+            all.push(detectors::build(&kind, settings)?);
+        }
+        Ok(all)
+    }
+}
+
+/// The environment variable whose text, if it is set, is the passphrase of the fingerprints.
+const PASSPHRASE: &str = "TELLTALE_REDACTION_KEY";
+
+impl Redaction {
+    /// The key of this installation, made on first use.
+    ///
+    /// The second value says what the user should know: without a lasting key the fingerprints of
+    /// this run cannot be compared with those of another.
+    pub fn key(&self) -> Result<(Key, Option<String>)> {
+        if let Ok(passphrase) = std::env::var(PASSPHRASE)
+            && !passphrase.is_empty()
+        {
+            return Ok((Key::derive(&passphrase), None));
+        }
+        if let Some(path) = &self.key_file {
+            let key = key_in(path).with_context(|| {
+                format!("cannot read or make the key file `{}`", path.display())
+            })?;
+            return Ok((key, None));
+        }
+        let Some(path) = default_key_file() else {
+            return Ok((Key::from_bytes(random()?), Some(unkept("no home folder is set"))));
+        };
+        match key_in(&path) {
+            Ok(key) => Ok((key, None)),
+            Err(cause) => Ok((
+                Key::from_bytes(random()?),
+                Some(unkept(&format!("`{}`: {cause}", path.display()))),
+            )),
+        }
+    }
+}
+
+fn unkept(why: &str) -> String {
+    format!(
+        "the key of fingerprints could not be kept ({why}); those of this run differ from those of others. Set {PASSPHRASE}, or `key_file` in `[redaction]`"
+    )
+}
+
+fn default_key_file() -> Option<PathBuf> {
+    let set =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
+    Some(state.join("telltale/fingerprint.key"))
+}
+
+/// The key in a file, which is made with a random one, for its owner alone, where it is missing.
+fn key_in(path: &Path) -> std::io::Result<Key> {
+    use std::io::{Error, ErrorKind, Write};
+    match std::fs::read(path) {
+        Ok(bytes) => bytes
+            .try_into()
+            .map(Key::from_bytes)
+            .map_err(|_| Error::new(ErrorKind::InvalidData, "it does not hold 32 bytes")),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            // Written whole under another name, then linked: of two first runs at the same time
+            // one makes the key and both use it.
+            let own = path.with_extension(format!("{}.new", std::process::id()));
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut file = options.open(&own)?;
+            file.write_all(&random()?)?;
+            file.sync_all()?;
+            let linked = std::fs::hard_link(&own, path);
+            std::fs::remove_file(&own)?;
+            match linked {
+                Err(cause) if cause.kind() != ErrorKind::AlreadyExists => Err(cause),
+                _ => key_in(path),
+            }
+        }
+        Err(cause) => Err(cause),
+    }
+}
+
+fn random() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_in_the_configuration_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("telltale.toml");
+        let said = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            format!("{:#}", Config::load(Some(&path)).err().expect("it is refused"))
+        };
+        assert!(said("[scan]\nthread = 2\n").contains("unknown field `thread`"));
+        assert!(
+            said("[[detect]]\nkind = \"dormant_acount\"\n")
+                .contains("did you mean `dormant_account`?")
+        );
+        assert!(said("[[detect]]\n").contains("has no `kind`"));
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/key");
+        key_in(&path).unwrap();
+        let first = std::fs::read(&path).unwrap();
+        key_in(&path).unwrap();
+        assert_eq!((std::fs::read(&path).unwrap(), first.len()), (first.clone(), 32));
+        std::fs::write(&path, "short").unwrap();
+        assert!(key_in(&path).is_err());
+    }
+}
