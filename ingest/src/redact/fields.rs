@@ -1,41 +1,11 @@
 //! Secrets that show by the name before them: fields of JSON at any depth, parameters of URLs and
 //! forms, headers, variables, settings and options of a command.
 
+use super::Scan;
 use super::names::{self, Class, MAX_NAME_BYTES};
 use super::text::{self, Mark, Quote};
-use super::{Scan, shapes};
+use super::values::{self, Name, Place};
 use std::ops::Range;
-
-/// How a value stands behind its name, from the most to the least certain to be a value at all.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// A string behind a quoted name, or in quotes of its own.
-    Quoted,
-    /// `name=value`, `name = value`, `--name value`.
-    Assigned,
-    /// `name%3Dvalue` in a URL within a URL.
-    Escaped,
-    /// `name: value`, which prose has as well.
-    Colon,
-    /// `name:value`, which scopes, ARNs and names of images have as well.
-    TightColon,
-}
-
-impl Place {
-    fn is_in_url(self) -> bool {
-        self == Place::Escaped
-    }
-}
-
-/// A name and what was found out about it.
-struct Name {
-    range: Range<usize>,
-    class: Class,
-}
-
-/// Words of `Authorization` that are followed by the secret.
-const SCHEMES: &[&str] =
-    &["bearer", "basic", "ssws", "token", "apikey", "api-key", "digest", "negotiate", "ntlm"];
 
 impl Scan<'_> {
     /// Judges the name around a candidate and what stands behind it; returns where to go on.
@@ -94,11 +64,20 @@ impl Scan<'_> {
             [b':', ..] if !matches!(before, Some(b':' | b'/' | b'.' | b'@')) => {
                 (Place::TightColon, separator + 1)
             }
-            [b'>', ..] if matches!(before, Some(b'<' | b':')) => (Place::Assigned, separator + 1),
+            [b'>', ..] if opens_element(bytes, range.start) => (Place::Assigned, separator + 1),
             _ if separator > behind && bytes[range.start] == b'-' => (Place::Assigned, separator),
-            _ => behind_escaped_separator(bytes, behind)?,
+            _ => match behind_escaped_separator(bytes, range.start, behind) {
+                Some(found) => found,
+                None if separator > behind => (Place::Spaced, separator),
+                None => return None,
+            },
         };
         let name = self.classified(range)?;
+        // `ALTER ROLE app PASSWORD '…'`.
+        let is_quoted = name.class == Class::Password && bytes.get(value) == Some(&b'\'');
+        if place == Place::Spaced && !is_quoted && Quote::at(bytes, value).is_some() {
+            return None;
+        }
         self.judge_value(&name, place, skip_blanks(bytes, value))
     }
 
@@ -119,7 +98,7 @@ impl Scan<'_> {
                 b',' => at + 1,
                 _ => match self.string_at(quote, at) {
                     Some(string) => {
-                        self.judge_text(name, Place::Quoted, string.clone(), quote);
+                        self.judge_text(name, Place::Quoted, string.clone(), quote.depth());
                         behind_quote(self.bytes, string.end, quote)
                     }
                     None => break,
@@ -132,7 +111,7 @@ impl Scan<'_> {
     /// A string that has to begin at `at`, in quotes like those of the name.
     fn judge_string(&mut self, name: &Name, quote: Quote, at: usize) -> Option<usize> {
         let string = self.string_at(quote, at)?;
-        self.judge_text(name, Place::Quoted, string, quote)
+        self.judge_text(name, Place::Quoted, string, quote.depth())
     }
 
     /// The inside of the string that begins at `at` with quotes like `quote`.
@@ -185,7 +164,7 @@ impl Scan<'_> {
                 value = skip_spaces(bytes, colon + usize::from(bytes.get(colon) == Some(&b':')));
             }
             let Some(string) = self.string_at(quote, value) else { return next };
-            self.judge_text(&name, Place::Quoted, string.clone(), quote);
+            self.judge_text(&name, Place::Quoted, string.clone(), quote.depth());
             let behind = behind_quote(bytes, string.end, quote);
             next = Some(behind);
             let comma = skip_spaces(bytes, behind);
@@ -197,10 +176,16 @@ impl Scan<'_> {
         next
     }
 
-    /// `"kind":"Secret"`: the object around it is a Kubernetes Secret.
+    /// `"kind":"Secret"`, `"resource":"secrets"`: the object around it is, or is about, a
+    /// Kubernetes Secret.
     fn judge_kind(&mut self, range: Range<usize>, quote: Quote) {
-        if &self.bytes[range.clone()] == b"Secret" && quote.is_before(self.bytes, range.start) {
-            self.kubernetes.search(self.bytes, quote.escapes);
+        if !quote.is_before(self.bytes, range.start) {
+            return;
+        }
+        match &self.bytes[range] {
+            b"Secret" => self.kubernetes.search(self.bytes, quote.escapes),
+            b"secrets" => self.kubernetes.search_bodies(self.bytes, quote.escapes),
+            _ => {}
         }
     }
 
@@ -208,17 +193,18 @@ impl Scan<'_> {
     fn judge_value(&mut self, name: &Name, place: Place, start: usize) -> Option<usize> {
         let bytes = self.bytes;
         if let Some((quote, inside)) = Quote::at(bytes, start) {
-            let closes = match bytes.get(inside) {
-                None | Some(b',' | b'}' | b']' | b')' | b':' | b';' | b'\n' | b'\r' | b' ') => true,
-                Some(_) => false,
-            };
+            // It may as well end a string that ends with the name: `"x?token="`.
+            let may_end = bytes.get(inside).is_none_or(|behind| {
+                behind.is_ascii_whitespace()
+                    || matches!(behind, b',' | b'}' | b']' | b')' | b':' | b';')
+            });
             let in_string = self.in_string(start);
-            let is_end = quote.escapes == 0 && bytes[start] == b'"' && in_string;
-            if closes || is_end {
+            let is_plain = quote.escapes == 0 && quote.mark == Mark::Double;
+            if may_end && (in_string || !is_plain) {
                 return None;
             }
             let string = inside..quote.string_end(bytes, inside, in_string);
-            return self.judge_text(name, Place::Quoted, string, quote);
+            return self.judge_text(name, Place::Quoted, string, quote.depth());
         }
         // What has its own structure is looked at inside.
         let is_own = match name.class {
@@ -234,95 +220,34 @@ impl Scan<'_> {
         if is_own || is_object {
             return None;
         }
-        let range = match name.class {
-            Class::Cookie => start..cookies_end(bytes, start, place.is_in_url()),
-            Class::Password if place == Place::Assigned => {
-                start..assigned_end(bytes, &name.range, start)
-            }
-            _ => start..text::word_end(bytes, start, place.is_in_url()),
-        };
-        self.judge_text(name, place, range, Quote { escapes: 0, mark: Mark::Double })
+        let range = values::unquoted(bytes, name, place, start);
+        self.judge_text(name, place, range, 1)
     }
 
-    /// Judges a whole value and notes it if it is a secret; returns where to go on.
+    /// Notes what of a value is a secret; returns where to go on.
     fn judge_text(
         &mut self,
         name: &Name,
         place: Place,
         range: Range<usize>,
-        quote: Quote,
+        depth: u32,
     ) -> Option<usize> {
-        let bytes = self.bytes;
-        let mut range = range;
-        if bytes[range.clone()].starts_with(b"-----BEGIN ") {
-            // Line ends within belong to the key.
-            let key = shapes::pem(bytes, range.start + 4)?;
-            range.end = range.end.max(key.end);
-        }
-        let has_scheme = matches!(name.class, Class::Token { .. } | Class::Authorization);
-        if has_scheme && let Some(start) = behind_scheme(bytes, range.clone()) {
-            range.start = start;
-            if place != Place::Quoted {
-                range.end = text::word_end(bytes, start, place.is_in_url());
-            }
-            let is_secret = !names::is_masked(&bytes[range.clone()]);
-            return is_secret.then(|| self.note(range, quote.depth() as u8));
-        }
-        let value = &bytes[range.clone()];
-        let follows = place != Place::Quoted && is_followed_by_word(bytes, range.end);
-        let is_secret = is_secret(name, place, value, follows, &bytes[name.range.clone()]);
-        is_secret.then(|| self.note(range, quote.depth() as u8))
+        let secret = values::secret(self.bytes, name, place, range)?;
+        Some(self.note(secret, depth as u8))
     }
 }
 
-/// Whether `value` is a secret, given what its name announces and how it stands there.
-fn is_secret(name: &Name, place: Place, value: &[u8], follows: bool, spelled: &[u8]) -> bool {
-    if names::is_masked(value) {
-        return false;
-    }
-    let is_word = value.len() <= 20
-        && value[1..].iter().all(u8::is_ascii_lowercase)
-        && value[0].is_ascii_alphabetic();
-    let is_number = value.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
-    let is_opaque = || text::looks_random(value) && !has_space(value);
-    let rises = |pair: &[u8]| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase();
-    let is_one_word = !spelled.iter().any(|b| b"_-.".contains(b)) && !spelled.windows(2).any(rises);
-    match place {
-        // "Invalid password: try again", "secret: not found".
-        Place::Colon if is_word && follows => return false,
-        Place::Colon
-            if is_one_word && matches!(name.class, Class::Token { .. } | Class::Opaque) =>
-        {
-            if !(value.len() >= 8 && is_opaque()) {
-                return false;
-            }
+/// Whether `<` or `<prefix:` stands before a name.
+fn opens_element(bytes: &[u8], at: usize) -> bool {
+    let before = &bytes[at.saturating_sub(32)..at];
+    let before = match before.strip_suffix(b":") {
+        Some(prefixed) => {
+            let prefix = prefixed.iter().rev().take_while(|byte| text::is_name(**byte));
+            &prefixed[..prefixed.len() - prefix.count()]
         }
-        Place::TightColon if !(value.len() >= 6 && is_opaque()) => return false,
-        _ => {}
-    }
-    match name.class {
-        Class::Password => !is_number || place == Place::Quoted || value.len() >= 4,
-        Class::Token { bare } => {
-            let names_resource = bare && names::is_resource_name(value);
-            !is_number && !names_resource && !names::is_identifier(value)
-        }
-        Class::Cookie => {
-            !is_number && (place == Place::Quoted || value.contains(&b'=') || is_opaque())
-        }
-        Class::Authorization => {
-            let is_nested = matches!(value[0], b'{' | b'[');
-            !is_nested && !value.starts_with(b"AWS4-") && !is_word && !has_space(value)
-        }
-        Class::Opaque => {
-            value.len() >= 16 && is_opaque() && !names::is_identifier(value) && !is_uuid(value)
-        }
-        Class::Uuid => is_uuid(value),
-        Class::Parameter => value.len() >= 16 && is_opaque(),
-    }
-}
-
-fn has_space(value: &[u8]) -> bool {
-    value.iter().take(64).any(u8::is_ascii_whitespace)
+        None => before,
+    };
+    before.ends_with(b"<")
 }
 
 /// Whether a name stands behind a `/` that begins a word.
@@ -337,15 +262,6 @@ fn begins_parameter(bytes: &[u8], at: usize) -> bool {
     forms.iter().any(|form| before.ends_with(form))
 }
 
-/// `3f2b8c1e-…`, which names a key more often than it is one.
-fn is_uuid(value: &[u8]) -> bool {
-    value.len() == 36
-        && value.iter().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
-}
-
 /// The name that the candidate belongs to. Its ends may be cut at [`MAX_NAME_BYTES`] to the left;
 /// what goes on for longer to the right is no name.
 fn name_around(bytes: &[u8], candidate: usize) -> Option<Range<usize>> {
@@ -356,6 +272,11 @@ fn name_around(bytes: &[u8], candidate: usize) -> Option<Range<usize>> {
     let end = end - bytes[candidate..end].iter().rev().take_while(|b| **b == b'.').count();
     let before = bytes[..end].iter().rev().take(MAX_NAME_BYTES).take_while(is_name).count();
     let mut start = end - before;
+    // A fingerprint right before the name is no part of it.
+    if start >= 9 && text::is_fingerprint(bytes, start - 9) {
+        start += 16;
+        start += bytes[start..end].iter().take_while(|byte| **byte == b'-').count();
+    }
     // The letter of an escape before the name is none of its letters: `\ntoken`, `%26token`.
     match (bytes[..start].last(), &bytes[start..end]) {
         (Some(b'\\'), [b'u', rest @ ..]) if rest.len() > 4 => start += 5,
@@ -388,13 +309,16 @@ fn behind_separator(bytes: &[u8], at: usize) -> Option<usize> {
     Some(at + length)
 }
 
-/// Behind an `=` that is escaped for a URL within a URL, or for JSON.
-fn behind_escaped_separator(bytes: &[u8], at: usize) -> Option<(Place, usize)> {
+/// Behind an `=` that is escaped for a URL within a URL or for JSON, or the `>` of an element.
+fn behind_escaped_separator(bytes: &[u8], name: usize, at: usize) -> Option<(Place, usize)> {
     let escapes = bytes[at..].iter().take(8).take_while(|byte| **byte == b'\\').count();
     let rest = &bytes[at + escapes..];
     let forms: &[&[u8]] = match escapes {
         0 => &[b"%3D", b"%3d", b"%253D", b"%253d"],
-        _ => &[b"u003d", b"u003D", b"u003e", b"u003E"],
+        _ if bytes[..name].ends_with(b"u003c") || bytes[..name].ends_with(b"u003C") => {
+            &[b"u003e", b"u003E"]
+        }
+        _ => &[b"u003d", b"u003D"],
     };
     let form = forms.iter().find(|form| rest.starts_with(form))?;
     let place = if escapes == 0 { Place::Escaped } else { Place::Assigned };
@@ -415,51 +339,6 @@ fn skip_blanks(bytes: &[u8], at: usize) -> usize {
 
 fn skip_spaces(bytes: &[u8], at: usize) -> usize {
     at + bytes[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
-}
-
-/// Behind the scheme at the beginning of a value, `Bearer ` for example.
-fn behind_scheme(bytes: &[u8], range: Range<usize>) -> Option<usize> {
-    let value = &bytes[range.clone()];
-    // An unquoted value is the scheme alone, and its credentials stand behind it.
-    let word = value.iter().take(12).take_while(|b| b.is_ascii_alphabetic() || **b == b'-').count();
-    let is_scheme = |scheme: &&str| value[..word].eq_ignore_ascii_case(scheme.as_bytes());
-    if !SCHEMES.iter().any(|scheme| is_scheme(&scheme)) {
-        return None;
-    }
-    let start = skip_blanks(bytes, range.start + word);
-    (start > range.start + word && (start < range.end || word == value.len())).then_some(start)
-}
-
-/// Whether the line goes on with a word, as prose does.
-fn is_followed_by_word(bytes: &[u8], at: usize) -> bool {
-    matches!(bytes[at..], [b' ', next, ..] if next.is_ascii_alphanumeric())
-}
-
-/// The end of `a=b; c=d`.
-fn cookies_end(bytes: &[u8], start: usize, in_url: bool) -> usize {
-    let mut end = text::word_end(bytes, start, in_url);
-    while let [b';', b' ', ..] = bytes[end..] {
-        end = text::word_end(bytes, end + 2, in_url);
-    }
-    end
-}
-
-/// The end of a password that is assigned: of the line where nothing else stands on it, as words
-/// with spaces between are a passphrase, else of the word.
-fn assigned_end(bytes: &[u8], name: &Range<usize>, start: usize) -> usize {
-    let word = text::word_end(bytes, start, false);
-    let before = &bytes[name.start.saturating_sub(8)..name.start];
-    let begins_line =
-        before.trim_ascii_end().is_empty() && name.start <= 8 || before.ends_with(b"\n");
-    if !begins_line || bytes[start - 1] != b' ' {
-        return word;
-    }
-    let rest = &bytes[start..bytes.len().min(start + 256)];
-    let line = rest.iter().position(|b| b"\r\n".contains(b)).unwrap_or(rest.len());
-    match rest[..line].iter().any(|byte| b"=:\"'\\".contains(byte)) {
-        true => word,
-        false => start + rest[..line].trim_ascii_end().len().max(word - start),
-    }
 }
 
 /// `value`, `parameterValue`, `newValue`.

@@ -4,9 +4,9 @@
 //! logs. Four-byte patterns with character classes are looked for all at once, 32 bytes a step:
 //! a byte's two halves each select a row of a small table, a row has a bit for each group of
 //! patterns, and a place where one bit survives all eight selections is a candidate, checked
-//! exactly afterwards. It is Teddy with classes, which lets one pattern stand for both cases of a
-//! name and for `ghp_`, `gho_`, `ghs_` at once; with a pattern for each spelling the packed search
-//! of `aho-corasick` has to be run twice and takes three times as long.
+//! exactly afterwards. It is Teddy with classes, so that one pattern stands for both cases of a
+//! name, or for `ghp_`, `gho_` and `ghs_` at once; with a pattern for each spelling there are more
+//! than the 64 that the packed search of `aho-corasick` takes.
 //! Source: Teddy, in Hyperscan's literal matcher and in the `aho-corasick` crate.
 
 use super::shapes::{self, Shape};

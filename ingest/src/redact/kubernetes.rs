@@ -1,9 +1,11 @@
 //! Kubernetes Secrets: in an object with `"kind":"Secret"` every string of `data` and `stringData`
-//! is a secret, whatever its name.
+//! is a secret, whatever its name. So it is in what an audit event with `"resource":"secrets"`
+//! says was sent or returned, as a patch names no kind.
+//! <https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/>
 
 use super::Secret;
 
-/// Depth of objects that is followed; what lies deeper is not told apart.
+/// Depth of objects that is followed; what lies deeper is taken for a new beginning.
 const MAX_DEPTH: usize = 256;
 
 /// What the search has found, at most once for each depth of JSON within JSON.
@@ -11,28 +13,9 @@ const MAX_DEPTH: usize = 256;
 pub(super) struct Searched {
     /// Bit `i`: the search for quotes with `i` backslashes is done.
     done: u8,
+    /// Whether any audit event of the payload holds an object that was sent.
+    has_bodies: Option<bool>,
     pub found: Vec<Secret>,
-}
-
-/// An object or array that is open.
-struct Frame {
-    is_array: bool,
-    key: Member,
-    /// It has `"kind":"Secret"`.
-    is_secret: bool,
-    /// It is the `data` or `stringData` of the object around it.
-    is_data: bool,
-    /// Strings that waited when it was opened.
-    waiting: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Member {
-    /// A key is expected.
-    None,
-    Kind,
-    Data,
-    Other,
 }
 
 impl Searched {
@@ -44,18 +27,68 @@ impl Searched {
         }
         self.done |= bit;
         let depth = escapes.count_ones() as u8 + 1;
-        let mut reader =
-            Reader { frames: Vec::new(), waiting: Vec::new(), depth, found: &mut self.found };
-        reader.read(bytes, escapes);
+        let found = &mut self.found;
+        Reader { frames: Vec::new(), waiting: Vec::new(), depth, found }.read(bytes, escapes);
+    }
+
+    /// The same where an audit event is about a Secret. Most logs hold no bodies of requests, and
+    /// are not searched.
+    pub fn search_bodies(&mut self, bytes: &[u8], escapes: usize) {
+        let find = || {
+            ["requestObject", "responseObject"]
+                .iter()
+                .any(|name| memchr::memmem::find(bytes, name.as_bytes()).is_some())
+        };
+        if *self.has_bodies.get_or_insert_with(find) {
+            self.search(bytes, escapes);
+        }
     }
 }
 
+/// Walks the brackets and strings of one depth of JSON within JSON.
 struct Reader<'a> {
     frames: Vec<Frame>,
-    /// Strings of a `data`, while it is not known yet whether it is a Secret's.
+    /// Strings that are secrets if an object around turns out to be a Secret.
     waiting: Vec<Secret>,
     depth: u8,
     found: &'a mut Vec<Secret>,
+}
+
+/// An object or array that is open.
+struct Frame {
+    is_array: bool,
+    /// The member whose value comes next; none where a key is expected.
+    key: Option<Member>,
+    /// It is a Secret, or an audit event about one.
+    is_secret: bool,
+    /// It is the `objectRef` of an audit event about a Secret.
+    refers_to_secret: bool,
+    role: Role,
+    /// Strings that waited when it was opened.
+    waiting: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Member {
+    Kind,
+    Resource,
+    Data,
+    /// Object or patch that was sent or returned.
+    Body,
+    Value,
+    Other,
+}
+
+/// What an object or array is to the one around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// `data` or `stringData`: its strings wait.
+    Data,
+    /// `requestObject` or `responseObject`: what waits within goes on waiting.
+    Body,
+    /// An operation of a JSON patch: its `value` waits.
+    Operation,
+    Other,
 }
 
 impl Reader<'_> {
@@ -91,19 +124,22 @@ impl Reader<'_> {
     fn string(&mut self, bytes: &[u8], start: usize, end: usize) {
         let Some(frame) = self.frames.last_mut() else { return };
         let text = &bytes[start..end];
-        match (frame.is_array, frame.key) {
-            (false, Member::None) => {
-                frame.key = match text {
-                    b"kind" => Member::Kind,
-                    b"data" | b"stringData" => Member::Data,
-                    _ => Member::Other,
-                };
-            }
-            (false, Member::Kind) if text == b"Secret" => frame.is_secret = true,
-            _ if frame.is_data && !super::names::is_masked(text) => {
-                self.waiting.push(Secret { start, end, depth: self.depth });
-            }
+        let Some(key) = frame.key else {
+            frame.key = Some(Member::of(text));
+            return;
+        };
+        match key {
+            Member::Kind if text == b"Secret" => frame.is_secret = true,
+            Member::Resource if text == b"secrets" => frame.refers_to_secret = true,
             _ => {}
+        }
+        let waits = match frame.role {
+            Role::Data => true,
+            Role::Operation => key == Member::Value,
+            Role::Body | Role::Other => false,
+        };
+        if waits && !super::names::is_masked(text) {
+            self.waiting.push(Secret { start, end, depth: self.depth });
         }
     }
 
@@ -111,13 +147,24 @@ impl Reader<'_> {
         if self.frames.len() >= MAX_DEPTH {
             self.close_all();
         }
-        let is_data =
-            !is_array && self.frames.last().is_some_and(|around| around.key == Member::Data);
+        let role = self.frames.last().map_or(Role::Other, |around| match around.key {
+            Some(Member::Data) if !is_array => Role::Data,
+            Some(Member::Body) if around.is_array && !is_array => Role::Operation,
+            Some(Member::Body) => Role::Body,
+            Some(Member::Value) if around.role == Role::Operation => Role::Data,
+            _ => Role::Other,
+        });
         self.frames.push(Frame {
             is_array,
-            key: Member::None,
+            // Elements of an array have no keys; those of a patch are known by their array.
+            key: match (is_array, role) {
+                (false, _) => None,
+                (true, Role::Body) => Some(Member::Body),
+                (true, _) => Some(Member::Other),
+            },
             is_secret: false,
-            is_data,
+            refers_to_secret: false,
+            role,
             waiting: self.waiting.len(),
         });
     }
@@ -126,8 +173,13 @@ impl Reader<'_> {
         let Some(frame) = self.frames.pop() else { return };
         if frame.is_secret {
             self.found.extend(self.waiting.drain(frame.waiting..));
-        } else if !frame.is_data {
+        } else if frame.role == Role::Other {
             self.waiting.truncate(frame.waiting);
+        }
+        if frame.refers_to_secret
+            && let Some(event) = self.frames.last_mut()
+        {
+            event.is_secret = true;
         }
     }
 
@@ -139,8 +191,21 @@ impl Reader<'_> {
     }
 
     fn next_member(&mut self) {
-        if let Some(frame) = self.frames.last_mut() {
-            frame.key = Member::None;
+        if let Some(frame) = self.frames.last_mut().filter(|frame| !frame.is_array) {
+            frame.key = None;
+        }
+    }
+}
+
+impl Member {
+    fn of(key: &[u8]) -> Member {
+        match key {
+            b"kind" => Member::Kind,
+            b"resource" => Member::Resource,
+            b"data" | b"stringData" => Member::Data,
+            b"requestObject" | b"responseObject" => Member::Body,
+            b"value" => Member::Value,
+            _ => Member::Other,
         }
     }
 }

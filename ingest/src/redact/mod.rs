@@ -2,7 +2,7 @@
 //! every reject and every log line are clean by construction.
 //!
 //! A secret shows by its own shape ([`shapes`]) or by the name that stands before it ([`fields`],
-//! [`names`]); the values of a Kubernetes Secret show by their object ([`kubernetes`]). None of
+//! [`names`], [`values`]); the values of a Kubernetes Secret show by their object ([`kubernetes`]). None of
 //! this parses the payload: a search for rare fragments ([`fragments`]) finds the few places worth
 //! a look, and what is decided there holds for JSON, JSON within strings of JSON, URLs, forms and
 //! console lines alike, whether well-formed or cut off.
@@ -19,6 +19,7 @@ mod kubernetes;
 mod names;
 mod shapes;
 mod text;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -148,16 +149,17 @@ impl<'a> Scan<'a> {
             Rule::Basic => shapes::basic(self.bytes, candidate),
             Rule::UserInfo => {
                 let slashes = if self.bytes[candidate + 1] == b'/' { 3 } else { 5 };
-                shapes::user_info(self.bytes, candidate + slashes)
+                if let Some(password) = shapes::user_info(self.bytes, candidate + slashes) {
+                    self.note_unless_masked(password);
+                }
+                // The user may be a token too.
+                return candidate + 1;
             }
             Rule::Pem => shapes::pem(self.bytes, candidate),
             Rule::Jwt => self.judge_jwt(candidate),
             Rule::Prefix(shape) => shape.token(self.bytes, candidate),
         };
-        match found {
-            Some(range) if !names::is_masked(&self.bytes[range.clone()]) => self.note(range, 1),
-            _ => candidate + 1,
-        }
+        found.and_then(|range| self.note_unless_masked(range)).unwrap_or(candidate + 1)
     }
 
     fn judge_jwt(&mut self, candidate: usize) -> Option<Range<usize>> {
@@ -175,6 +177,11 @@ impl<'a> Scan<'a> {
         let mut ahead = self.lines;
         ahead.move_to(self.bytes, place);
         ahead.in_string
+    }
+
+    fn note_unless_masked(&mut self, range: Range<usize>) -> Option<usize> {
+        let is_masked = names::is_masked(&self.bytes[range.clone()]);
+        (!is_masked).then(|| self.note(range, 1))
     }
 
     /// Notes a secret and returns where to go on.

@@ -312,7 +312,8 @@ impl Alphabet {
 /// The password in `scheme://user:password@host`, or a token that stands there alone; `slashes` is
 /// where the user begins.
 pub(super) fn user_info(bytes: &[u8], slashes: usize) -> Option<Range<usize>> {
-    let rest = &bytes[slashes..bytes.len().min(slashes + MAX_JUDGED_BYTES)];
+    let rest = bytes.get(slashes..)?;
+    let rest = &rest[..rest.len().min(MAX_JUDGED_BYTES)];
     let is_end = |byte: &u8| {
         matches!(byte, b'/' | b'?' | b'#' | b'"' | b'\'' | b'\\' | b'<' | b'>' | b'`')
             || byte.is_ascii_whitespace()
@@ -320,6 +321,8 @@ pub(super) fn user_info(bytes: &[u8], slashes: usize) -> Option<Range<usize>> {
     let authority = &rest[..rest.iter().position(is_end).unwrap_or(rest.len())];
     let user_info = &authority[..authority.iter().rposition(|byte| *byte == b'@')?];
     let password = match user_info.iter().position(|byte| *byte == b':') {
+        // The user was a token, and an earlier redaction saw to the password too.
+        Some(colon) if text::is_fingerprint(user_info, colon.saturating_sub(8)) => return None,
         Some(colon) => colon + 1,
         None if user_info.len() >= 20 && text::looks_random(user_info) => 0,
         None => return None,
