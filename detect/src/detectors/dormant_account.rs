@@ -17,6 +17,7 @@ use super::{Page, settings};
 use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::Commons;
 use crate::baseline::join_keys;
+use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Profile, Sighting, key};
 use crate::baseline::tail::{fisher, silence_tail};
 use crate::episode::{Who, finding_id};
@@ -132,6 +133,7 @@ pub struct DormantAccount {
     accounts: Bounded<Account>,
     logs: Bounded<Log>,
     commons: Commons,
+    tools: Tools,
     /// Accounts whose wake has changed since the last close.
     waking: BTreeSet<u64>,
     noted: BTreeSet<u64>,
@@ -143,6 +145,7 @@ impl DormantAccount {
             accounts: Bounded::new(settings.max_accounts),
             logs: Bounded::new(10_000),
             commons: Commons::new(settings.max_accounts),
+            tools: Tools::default(),
             waking: BTreeSet::new(),
             noted: BTreeSet::new(),
             settings,
@@ -354,7 +357,7 @@ impl Detector for DormantAccount {
         if account.profile.repeats(&seen) && !waking {
             return;
         }
-        seen.read(event);
+        seen.read(event, &mut self.tools);
         let news = account.profile.learn(&seen, &mut self.commons);
         if account.who.is_none() {
             account.who = Some(Who::of(event, principal));
@@ -425,7 +428,7 @@ impl Account {
 
 impl Wake {
     /// Adds an action; true when it says something new.
-    fn see(&mut self, event: &Event<'_>, seen: &Sighting<'_>, news: &News, usual: String) -> bool {
+    fn see(&mut self, event: &Event<'_>, seen: &Sighting, news: &News, usual: String) -> bool {
         let mut changed = self.count == 0;
         self.count += 1;
         let sighting = (seen.at, event.event_id);
@@ -453,7 +456,7 @@ impl Wake {
                 changed = true;
             }
         }
-        if let (Some(novel), Some(tool)) = (news.tool, seen.tool)
+        if let (Some(novel), Some(tool)) = (news.tool, &seen.tool)
             && rare(novel.probability, novel.windows)
         {
             let found = (novel.probability.min(0.09), tool.to_string());

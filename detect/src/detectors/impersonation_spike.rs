@@ -18,6 +18,7 @@ use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::{Commons, Standing};
 use crate::baseline::counts::Counts;
 use crate::baseline::known::Known;
+use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::{fisher, novelty_tail};
 use crate::baseline::windows::{Daily, LEARNING_LAG, Window};
@@ -155,6 +156,7 @@ pub struct ImpersonationSpike {
     /// Which callers a target has, as one more thing that accounts have in common.
     edges: Commons,
     episodes: BTreeMap<(i64, u64), Episode<Unusual>>,
+    tools: Tools,
     tests: Daily,
 }
 
@@ -165,27 +167,23 @@ impl ImpersonationSpike {
             commons: Commons::new(settings.max_callers),
             edges: Commons::new(settings.max_callers),
             episodes: BTreeMap::new(),
+            tools: Tools::default(),
             tests: Daily::default(),
             settings,
         }
     }
 
     /// What is unusual about one impersonation.
-    fn unusual(
-        &mut self,
-        event: &Event<'_>,
-        seen: &Sighting<'_>,
-        target: &str,
-    ) -> Vec<Item<Unusual>> {
+    fn unusual(&mut self, event: &Event<'_>, seen: &Sighting, target: &str) -> Vec<Item<Unusual>> {
         let max_targets = self.settings.max_targets;
         let caller = self.callers.touch(seen.account, seen.at, || Caller::new(seen.window));
         let news = caller.profile.learn(seen, &mut self.commons);
         if news.first_in_window {
             self.tests.add(seen.at);
         }
+        let began = caller.profile.activity.first;
         let mut items = Vec::new();
-        let usual = caller.profile.usual_networks(seen.window);
-        context(event, seen, &news, usual, &mut items);
+        context(event, seen, &news, &caller.profile, &mut items);
 
         let window = u64::from(seen.window);
         let count = caller.counts.add(seen.window);
@@ -194,9 +192,11 @@ impl ImpersonationSpike {
             && tail < 0.01
             && f64::from(count) >= 3.0 * mean
         {
+            let spread = caller.met.iter().filter(|(met, _)| *met == seen.window).count();
             // Half a decade each: a growing count is evidence anew only when it says more.
             let step = (-tail.max(1e-30).log10() * 2.0) as u64;
-            let item = Item::new(event, Unusual::Count, join(window, step), tail);
+            let mut item = Item::new(event, Unusual::Count, join(window, step), tail);
+            item.once = spread as u32;
             items.push(item.observed(format!("{count} in an hour")).usual(format!("{mean:.1}")));
         }
         let target_key = key(target);
@@ -217,7 +217,7 @@ impl ImpersonationSpike {
         let first = caller.targets.see(target_key, seen.window, max_targets);
         self.edges.adopt(seen.tenant, target_key, seen.account, seen.window, news.windows > 0);
         if first > before && news.windows > 0 {
-            let once = caller.targets.once_until(before);
+            let once = caller.targets.new_until(before, began, news.windows);
             let mut probability = novelty_tail(once, news.windows, 1, 1);
             match self.edges.standing(seen.tenant, target_key, seen.account, seen.window) {
                 Standing::Unseen => probability *= 0.5,
@@ -239,7 +239,7 @@ impl ImpersonationSpike {
         if matches!(event.outcome, Outcome::Denied | Outcome::Failure) {
             let first = caller.refusing.see(target_key, seen.window, max_targets);
             if first > before {
-                let once = caller.refusing.once_until(before);
+                let once = caller.refusing.new_until(before, began, news.windows);
                 let probability = novelty_tail(once, news.windows, 1, 1);
                 let mut item = Item::new(event, Unusual::Refusal, target_key, probability)
                     .observed(target)
@@ -290,18 +290,18 @@ impl ImpersonationSpike {
 /// A network or a tool that the caller never used adds to what it does from there.
 fn context(
     event: &Event<'_>,
-    seen: &Sighting<'_>,
+    seen: &Sighting,
     news: &News,
-    usual: String,
+    profile: &Profile,
     items: &mut Vec<Item<Unusual>>,
 ) {
     let rare = |novel: &Novel| novel.probability < 0.1;
     if let (Some(novel), Some(network)) = (news.network.filter(rare), seen.network) {
         let item = Item::new(event, Unusual::Network, network.0, novel.probability);
-        items.push(item.observed(network.to_string()).usual(usual));
+        items.push(item.observed(network.to_string()).usual(profile.usual_networks(seen.window)));
     }
-    if let (Some(novel), Some(tool)) = (news.tool.filter(rare), seen.tool) {
-        let item = Item::new(event, Unusual::Tool, tool.key(), novel.probability);
+    if let (Some(novel), Some(tool)) = (news.tool.filter(rare), &seen.tool) {
+        let item = Item::new(event, Unusual::Tool, tool.key, novel.probability);
         items.push(item.observed(tool.to_string()));
     }
 }
@@ -325,7 +325,9 @@ fn severity(items: &[&Item<Unusual>], page_below: f64) -> Option<(Severity, f64)
         let items: Vec<_> = items.iter().copied().filter(|i| i.dimension == dimension).collect();
         (together(&items), items)
     };
-    let (count, _) = of(Unusual::Count);
+    let (count, counts) = of(Unusual::Count);
+    // Retries and backlogs go to one target, or the few that it always was.
+    let spread = counts.iter().map(|item| item.once).max().unwrap_or(0) >= 3;
     let (targets, _) = of(Unusual::Targets);
     let (edge, _) = of(Unusual::Edge);
     let (refused, refusals) = of(Unusual::Refusal);
@@ -351,7 +353,7 @@ fn severity(items: &[&Item<Unusual>], page_below: f64) -> Option<(Severity, f64)
 
     let severity = if joint_pages && joint <= page_below * 1e-5 || many_targets && groups >= 3 {
         Severity::Critical
-    } else if joint_pages || many_targets || burst_pages || count <= page_below * 1e-8 {
+    } else if joint_pages || many_targets || burst_pages || spread && count <= page_below * 1e-8 {
         Severity::High
     } else if volume <= page_below
         || burst >= REFUSING && (young || refused <= 0.01)
@@ -429,7 +431,7 @@ impl Detector for ImpersonationSpike {
             return;
         }
         let mut seen = Sighting::glance(event, principal);
-        seen.read(event);
+        seen.read(event, &mut self.tools);
         let items = self.unusual(event, &seen, target);
         if items.is_empty() {
             return;

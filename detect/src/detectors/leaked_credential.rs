@@ -31,7 +31,7 @@ use super::{Page, settings};
 use crate::baseline::account_key;
 use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::Commons;
-use crate::baseline::place::Tool;
+use crate::baseline::place::{Tool, Tools};
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::windows::Daily;
 use crate::episode::{Episode, Item, Who, day_of};
@@ -97,7 +97,8 @@ pub struct LeakedCredential {
     lineage: Lineage,
     places: Places,
     exposures: Exposures,
-    episodes: BTreeMap<(i64, u64), Episode<Unusual>>,
+    episodes: Episodes,
+    tools: Tools,
     tests: Daily,
     evicted: u64,
 }
@@ -111,6 +112,7 @@ impl LeakedCredential {
             places: Places::new(settings.max_credentials),
             exposures: Exposures::new(settings.max_credentials),
             episodes: BTreeMap::new(),
+            tools: Tools::default(),
             tests: Daily::default(),
             evicted: 0,
             settings,
@@ -131,15 +133,14 @@ impl LeakedCredential {
 
     /// Whether evidence would be news; saves writing it out.
     fn wants(&self, account: u64, dimension: Unusual, value: u64, at: Micros) -> bool {
-        let episode = self.episodes.get(&(day_of(at), account));
-        episode.is_none_or(|episode| episode.wants(dimension, value, at))
+        wants(&self.episodes, account, dimension, value, at)
     }
 
     /// Evidence that follows from what is new about an event.
     fn novelties(
         &self,
         event: &Event<'_>,
-        seen: &Sighting<'_>,
+        seen: &Sighting,
         news: &News,
         profile: &Profile,
         items: &mut Vec<Item<Unusual>>,
@@ -154,19 +155,19 @@ impl LeakedCredential {
                 item.observed(network.to_string()).usual(profile.usual_networks(seen.window)),
             );
         }
-        if let (Some(novel), Some(tool)) = (news.tool.filter(rare), seen.tool)
-            && wants(Unusual::Tool, tool.key())
+        if let (Some(novel), Some(tool)) = (news.tool.filter(rare), &seen.tool)
+            && wants(Unusual::Tool, tool.key)
         {
-            let item = Item::new(event, Unusual::Tool, tool.key(), novel.probability);
+            let item = Item::new(event, Unusual::Tool, tool.key, novel.probability);
             items.push(item.observed(tool.to_string()).usual(format!(
                 "{} other tools in {} active hours",
                 profile.tools.until(seen.window).len().saturating_sub(1).max(1),
                 novel.windows,
             )));
         }
-        for (dimension, novel) in
-            [(Unusual::Operation, news.operation), (Unusual::Refusal, news.refusal)]
-        {
+        // A refused call is a new refusal and not a new operation as well.
+        let done = news.operation.filter(|_| !seen.refused);
+        for (dimension, novel) in [(Unusual::Operation, done), (Unusual::Refusal, news.refusal)] {
             if let Some(novel) = novel
                 && wants(dimension, seen.operation)
                 && (novel.windows == 0 || rare(&novel))
@@ -189,7 +190,7 @@ impl LeakedCredential {
     }
 
     /// Evidence of the sequence after a theft.
-    fn acts(&self, event: &Event<'_>, seen: &Sighting<'_>, news: &News) -> Vec<Item<Unusual>> {
+    fn acts(&self, event: &Event<'_>, seen: &Sighting, news: &News) -> Vec<Item<Unusual>> {
         let habit = news.operation.is_none();
         let mut items = Vec::new();
         if let Some(act) = act_of(event, seen.tool.as_ref(), habit) {
@@ -206,7 +207,7 @@ impl LeakedCredential {
                 items.push(item.observed(text));
             }
         }
-        let offensive = seen.tool.filter(|tool| tool.offensive && news.tool.is_some());
+        let offensive = seen.tool.as_ref().filter(|tool| tool.offensive && news.tool.is_some());
         if let Some(tool) = offensive {
             let dimension = Unusual::Act(acts::Act::OffensiveTool);
             if self.wants(seen.account, dimension, 0, seen.at) {
@@ -263,7 +264,7 @@ impl Detector for LeakedCredential {
         if profile.repeats(&seen) {
             return;
         }
-        seen.read(event);
+        seen.read(event, &mut self.tools);
         let news = profile.learn(&seen, &mut self.commons);
         if news.first_in_window {
             self.tests.add(seen.at);
@@ -271,8 +272,10 @@ impl Detector for LeakedCredential {
 
         let mut items = Vec::new();
         let mut elsewhere = Vec::new();
-        self.lineage.used(event, &seen, &mut items);
-        self.places.used(event, principal, &seen, &news, &mut items, &mut elsewhere);
+        let episodes = &self.episodes;
+        let wants = |dimension, value, at| wants(episodes, seen.account, dimension, value, at);
+        self.lineage.used(event, &seen, &wants, &mut items);
+        self.places.used(event, principal, &seen, &news, &wants, &mut items, &mut elsewhere);
         let profile = self.profiles.get(seen.account).expect("the profile was touched above");
         self.novelties(event, &seen, &news, profile, &mut items);
         let acts = self.acts(event, &seen, &news);
@@ -342,7 +345,7 @@ impl LeakedCredential {
     fn overlap(
         &self,
         event: &Event<'_>,
-        seen: &Sighting<'_>,
+        seen: &Sighting,
         news: &News,
         items: &mut Vec<Item<Unusual>>,
     ) {
@@ -352,11 +355,13 @@ impl LeakedCredential {
             .flat_map(Episode::items)
             .chain(items.iter())
             .filter(|item| item.dimension == Unusual::Network)
-            .map(|item| (item.at, item.observed.clone()))
+            .map(|item| (item.at, item.value, item.observed.clone()))
             .min();
-        let Some((at, network)) = new else { return };
+        let Some((at, value, network)) = new else { return };
         let profile = self.profiles.get(seen.account);
-        let Some(familiar) = profile.and_then(|profile| profile.familiar_after(at)) else { return };
+        let Some(familiar) = profile.and_then(|profile| profile.familiar_after(at, value)) else {
+            return;
+        };
         if day_of(familiar.at) != day_of(seen.at)
             || !self.wants(seen.account, Unusual::Overlap, 0, familiar.at)
         {
@@ -373,12 +378,20 @@ impl LeakedCredential {
     }
 }
 
+type Episodes = BTreeMap<(i64, u64), Episode<Unusual>>;
+
+/// Whether evidence would be news to the episode of `account`.
+fn wants(episodes: &Episodes, account: u64, dimension: Unusual, value: u64, at: Micros) -> bool {
+    let episode = episodes.get(&(day_of(at), account));
+    episode.is_none_or(|episode| episode.wants(dimension, value, at))
+}
+
 /// The key of an identity that is named as a target.
 fn target_key(event: &Event<'_>, target: &str) -> u64 {
     account_key(event, target)
 }
 
 /// A tool that belongs on somebody's desk and not under a workload.
-fn is_desk(tool: &Tool<'_>) -> bool {
+fn is_desk(tool: &Tool) -> bool {
     tool.browser || matches!(tool.platform, "macos" | "windows") || tool.offensive
 }
