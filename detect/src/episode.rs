@@ -17,6 +17,8 @@ const LOOK_BACK: Micros = 6 * HOUR;
 pub struct Item<D> {
     pub at: Micros,
     pub id: EventId,
+    /// Further events that it rests on, such as those of a count.
+    pub also: Vec<EventId>,
     pub dimension: D,
     /// Which one of its dimension; evidence of the same dimension and value is one.
     pub value: u64,
@@ -39,6 +41,7 @@ impl<D> Item<D> {
         Self {
             at: event.event_time,
             id: event.event_id,
+            also: Vec::new(),
             dimension,
             value,
             probability,
@@ -130,10 +133,15 @@ impl<D: Copy + Ord> Episode<D> {
             .find(|known| known.dimension == item.dimension && known.value == item.value)
         {
             Some(known) if rank(known) <= rank(&item) => return false,
-            Some(known) => *known = item,
-            None => self.items.push(item),
+            Some(known) => {
+                *known = item;
+                self.items.sort_by_key(rank);
+            }
+            None => {
+                let place = self.items.partition_point(|known| rank(known) < new);
+                self.items.insert(place, item);
+            }
         }
-        self.items.sort_by_key(rank);
         let of_kind = |known: &&Item<D>| known.dimension == new.2;
         if self.items.iter().filter(of_kind).count() <= MAX_ITEMS {
             return true;
@@ -141,6 +149,23 @@ impl<D: Copy + Ord> Episode<D> {
         let last = self.items.iter().rposition(|known| known.dimension == new.2);
         let dropped = last.map(|at| rank(&self.items.remove(at)));
         dropped != Some(new)
+    }
+
+    /// Puts evidence in the place of what was known of its dimension and value. True when that
+    /// changed it.
+    pub fn replace(&mut self, item: Item<D>) -> bool {
+        let same = |known: &Item<D>| known.dimension == item.dimension && known.value == item.value;
+        let unchanged = self.items.iter().any(|known| {
+            same(known)
+                && (known.at, known.id, known.once) == (item.at, item.id, item.once)
+                && known.observed == item.observed
+                && known.also == item.also
+        });
+        if unchanged {
+            return false;
+        }
+        self.items.retain(|known| !same(known));
+        self.add(item)
     }
 
     /// Evidence in order of time.
@@ -167,8 +192,10 @@ impl<D: Copy + Ord> Episode<D> {
     ) -> Finding {
         let mut event_ids: Vec<EventId> = Vec::new();
         for item in justify {
-            if !event_ids.contains(&item.id) {
-                event_ids.push(item.id);
+            for id in item.also.iter().chain([&item.id]) {
+                if !event_ids.contains(id) {
+                    event_ids.push(*id);
+                }
             }
         }
         let event_count = event_ids.len() as u64;

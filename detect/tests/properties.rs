@@ -20,9 +20,10 @@ static WEEK: LazyLock<Vec<Record>> = LazyLock::new(|| {
     // The attacks begin on the ninth day; what lies long before only makes the test slow.
     let keep = |record: &Record| {
         let account = record.principal_id.as_deref().unwrap_or_default();
-        record.at > estate::START + 5 * DAY
-            && record.at < estate::START + 14 * DAY
-            && !account.ends_with(['1', '3', '7', '9'])
+        account.ends_with("forgotten")
+            || record.at > estate::START + 5 * DAY
+                && record.at < estate::START + 14 * DAY
+                && !account.ends_with(['1', '3', '7', '9'])
     };
     records.retain(keep);
     records
@@ -43,14 +44,17 @@ fn by_id(findings: Vec<Finding>) -> BTreeMap<String, Finding> {
 
 fn assert_same(left: Vec<Finding>, right: Vec<Finding>) {
     let (left, right) = (by_id(left), by_id(right));
-    for (id, finding) in &left {
-        assert_eq!(Some(finding), right.get(id));
+    for (id, finding) in left.iter().chain(&right) {
+        let text = |found: Option<&Finding>| format!("{found:#?}");
+        let (left, right) = (text(left.get(id)), text(right.get(id)));
+        let differ = left.lines().zip(right.lines()).find(|(left, right)| left != right);
+        assert!(left == right, "{}: {differ:?}", finding.title);
     }
     assert_eq!(left.len(), right.len());
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 3, max_shrink_iters: 0, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn order_within_the_lateness_does_not_matter(seed in any::<u64>()) {

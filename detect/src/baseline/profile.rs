@@ -134,7 +134,7 @@ impl Profile {
         let mut news = News { windows, first_in_window, ..News::default() };
 
         let value_of = |known: &mut Known, value: u64, cap: usize| {
-            let was_known = known.first(value).is_some();
+            let was_known = known.first(value).is_some_and(|first| first <= seen.window);
             let first = known.see(value, seen.window, cap);
             let own = (first > before).then(|| {
                 let once = known.new_until(before, began, windows);

@@ -83,7 +83,8 @@ const SHORTEST_HABIT: Micros = 2 * HOUR;
 const HABIT_DAYS: f64 = 4.0;
 /// The first hours after a silence belong to the finding.
 const WAKING: Micros = 6 * HOUR;
-/// A log is silent for a reason of its own when nobody acted for this long.
+/// A log is silent for a reason of its own when nobody acted for this long, and for more than twice
+/// as long as it ever was silent before.
 const OUTAGE: Micros = 2 * HOUR;
 /// A silence longer than this is no outage; in a log of fewer accounts it says nothing.
 const LONGEST_OUTAGE: Micros = 4 * DAY;
@@ -122,6 +123,7 @@ struct Wake {
 #[derive(Debug, Default)]
 struct Log {
     last_at: Micros,
+    longest_gap: Micros,
     outages: Vec<(Micros, Micros)>,
     /// The first few accounts that acted in it.
     accounts: Vec<u64>,
@@ -487,7 +489,8 @@ impl Log {
         if self.accounts.len() < BUSY && !self.accounts.contains(&account) {
             self.accounts.push(account);
         }
-        if at > self.last_at + OUTAGE {
+        let gap = at - self.last_at;
+        if gap > OUTAGE.max(2 * self.longest_gap) && self.longest_gap > 0 {
             self.outages.push((self.last_at, at));
             if self.outages.len() > MAX_OUTAGES {
                 self.outages.remove(0);
@@ -497,6 +500,8 @@ impl Log {
         {
             *to = at;
         }
+        // A log that has become sparse is no broken log.
+        self.longest_gap = self.longest_gap.max(gap);
         self.last_at = self.last_at.max(at);
     }
 

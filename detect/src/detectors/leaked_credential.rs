@@ -248,14 +248,14 @@ impl Detector for LeakedCredential {
     fn observe(&mut self, event: &Event<'_>, findings: &mut Findings) {
         let Some(principal) = event.principal_id else { return };
         if event.kind == Kind::ExposureReported {
-            self.exposures.report(event, principal);
+            self.exposures.report(event, principal, findings);
         }
         if matches!(event.principal_kind, PrincipalKind::System | PrincipalKind::Anonymous) {
             return;
         }
         let mut seen = Sighting::glance(event, principal);
-        if !self.exposures.is_empty() && event.kind != Kind::ExposureReported {
-            self.exposures.used(event, principal, &self.lineage, findings);
+        if event.kind != Kind::ExposureReported {
+            self.exposures.used(event, seen.account, &self.lineage, findings);
         }
         if event.issued_credential_id.is_some() {
             self.lineage.minted(event, seen.account);

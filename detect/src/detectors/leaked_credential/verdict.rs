@@ -238,7 +238,7 @@ fn weigh(sum: &Sum<'_>, page_below: f64, person: bool) -> (Option<Severity>, f64
     } else if (probability <= page_below * 20.0 && groups >= 2)
         || place <= 1.1e-2
         || whence * overlap <= 1e-4
-        || sequence >= 2.0
+        || sequence >= 2.0 && !sum.acts.is_empty()
     {
         Some(Severity::Medium)
     } else {
