@@ -95,6 +95,35 @@ pub struct Episode<D> {
     items: Vec<Item<D>>,
 }
 
+/// At which moment evidence is weighed.
+///
+/// On arrival, something earlier may still come and shift the evidence to an earlier hour. It is
+/// weighed as if it had, so that a page that is raised then also stands when all is settled.
+#[derive(Clone, Copy, Debug)]
+pub enum When {
+    Arrival,
+    /// Up to a watermark.
+    Settled(Micros),
+    Final,
+}
+
+impl When {
+    pub fn includes(self, at: Micros) -> bool {
+        !matches!(self, Self::Settled(watermark) if at >= watermark)
+    }
+
+    /// Windows from the first to the last of some evidence.
+    pub fn windows(self, first: Micros, last: Micros) -> u32 {
+        let between = (last.div_euclid(HOUR) - first.div_euclid(HOUR)) as u32;
+        1 + between + u32::from(matches!(self, Self::Arrival))
+    }
+
+    /// On arrival only pages are worth the work; a ticket waits for the watermark.
+    pub fn reports(self, severity: Severity) -> bool {
+        severity.pages() || !matches!(self, Self::Arrival)
+    }
+}
+
 /// The day of the grid.
 pub fn day_of(at: Micros) -> i64 {
     at.div_euclid(DAY)
@@ -171,6 +200,11 @@ impl<D: Copy + Ord> Episode<D> {
     /// Evidence in order of time.
     pub fn items(&self) -> &[Item<D>] {
         &self.items
+    }
+
+    /// Whether all evidence lies before the watermark.
+    pub fn is_settled(&self, watermark: Micros) -> bool {
+        self.items.last().is_none_or(|item| item.at < watermark)
     }
 
     /// What the end of this day lends to the next.

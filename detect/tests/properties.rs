@@ -48,13 +48,13 @@ fn assert_same(left: Vec<Finding>, right: Vec<Finding>) {
         let text = |found: Option<&Finding>| format!("{found:#?}");
         let (left, right) = (text(left.get(id)), text(right.get(id)));
         let differ = left.lines().zip(right.lines()).find(|(left, right)| left != right);
-        assert!(left == right, "{}: {differ:?}", finding.title);
+        assert!(left == right, "{}: {differ:?}", finding.sentence);
     }
     assert_eq!(left.len(), right.len());
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3, max_shrink_iters: 0, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 0, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn order_within_the_lateness_does_not_matter(seed in any::<u64>()) {

@@ -64,7 +64,7 @@ fn attacks_page_and_estates_do_not() {
     }
     let days = (seeds * DAYS as u64) as f64;
     println!(
-        "{:.3} false pages a day, {:.2} tickets a day, {} ns an event",
+        "{events} events, {:.3} false pages a day, {:.2} tickets a day, {} ns an event",
         pages as f64 / days,
         tickets as f64 / days,
         nanos / events.max(1) as u128

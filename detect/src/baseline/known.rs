@@ -43,11 +43,12 @@ impl Known {
         window
     }
 
-    /// Whether `value` was known a learning lag before `window`.
+    /// Whether `value` was first seen in `window` or before.
     pub fn knew(&self, value: u64, window: Window) -> bool {
-        self.first(value).is_some_and(|first| first + LEARNING_LAG <= window)
+        self.first(value).is_some_and(|first| first <= window)
     }
 
+    /// The window in which `value` was first seen.
     pub fn first(&self, value: u64) -> Option<Window> {
         self.values.iter().position(|known| *known == value).map(|at| self.times[at].first)
     }
@@ -103,7 +104,7 @@ mod tests {
         }
         known.see(2, 10, 8);
         assert_eq!(known.new_until(90, 0, 90), 1);
-        assert!(known.knew(1, 24) && !known.knew(1, 23));
+        assert!(known.knew(2, 10) && !known.knew(2, 9));
         for value in 10..30 {
             known.see(value, 100 + value as Window, 8);
         }

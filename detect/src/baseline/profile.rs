@@ -4,7 +4,7 @@ use super::commons::{Commons, Standing};
 use super::known::Known;
 use super::place::{Network, Tool, Tools};
 use super::tail::{RAREST, novelty_tail};
-use super::windows::{Activity, LEARNING_LAG, Window, window_of};
+use super::windows::{Activity, Window, known_before, window_of};
 use super::{account_key, join_keys, text_key};
 use telltale_schema::time::MINUTE;
 use telltale_schema::{Event, EventId, Micros, Outcome};
@@ -52,7 +52,7 @@ impl Sighting {
             tool: None,
             operation,
             refused,
-            raw: join_keys(join_keys(from, with), operation ^ u64::from(refused)),
+            raw: join_keys(join_keys(from, with), operation.rotate_left(u32::from(refused))),
         }
     }
 
@@ -125,10 +125,10 @@ impl Profile {
         false
     }
 
-    /// Learns from a sighting and says what was new in it, as things stood a day before.
+    /// Learns from a sighting and says what was new in it, as things stood before its day.
     pub fn learn(&mut self, seen: &Sighting, commons: &mut Commons) -> News {
         let first_in_window = self.activity.see(seen.window);
-        let before = seen.window.saturating_sub(LEARNING_LAG);
+        let before = known_before(seen.window);
         let windows = self.activity.count_until(before);
         let began = self.activity.first;
         let mut news = News { windows, first_in_window, ..News::default() };
@@ -143,7 +143,7 @@ impl Profile {
             (was_known, own)
         };
         let network = seen.network.map(|network| {
-            let near = self.networks.knew(network.wide(), seen.window);
+            let near = self.networks.knew(network.wide(), before);
             // The wide network is remembered beside the near ones, under its own number.
             self.networks.see(network.wide(), seen.window, MAX_NETWORKS);
             (network, near, value_of(&mut self.networks, network.0, MAX_NETWORKS))
@@ -230,7 +230,7 @@ impl Profile {
 
     /// The networks known before `window`, for a reader.
     pub fn usual_networks(&self, window: Window) -> String {
-        let known = self.networks.until(window.saturating_sub(LEARNING_LAG));
+        let known = self.networks.until(known_before(window));
         let near: Vec<_> = known
             .iter()
             .map(|value| Network(*value))

@@ -21,12 +21,12 @@ use crate::baseline::known::Known;
 use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::{fisher, novelty_tail, overdispersed_tail};
-use crate::baseline::windows::{Daily, LEARNING_LAG, Window};
-use crate::episode::{Episode, Item, Who, day_of, dimensions};
+use crate::baseline::windows::{Daily, Window, known_before};
+use crate::episode::{Episode, Item, When, Who, day_of, dimensions};
 use crate::{Detector, DetectorKind, Findings};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use telltale_schema::time::{DAY, HOUR, format_instant};
 use telltale_schema::{Event, EventId, Finding, Kind, Micros, Outcome, PrincipalKind, Severity};
 
@@ -234,6 +234,8 @@ pub struct ImpersonationSpike {
     /// Which callers a target has, as one more thing that accounts have in common.
     edges: Commons,
     episodes: BTreeMap<(i64, u64), Episode<Unusual>>,
+    /// Episodes with evidence that came since the watermark.
+    unsettled: BTreeSet<(i64, u64)>,
     tools: Tools,
     tests: Daily,
 }
@@ -245,6 +247,7 @@ impl ImpersonationSpike {
             commons: Commons::new(settings.max_callers),
             edges: Commons::new(settings.max_callers),
             episodes: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             tools: Tools::default(),
             tests: Daily::default(),
             settings,
@@ -264,7 +267,7 @@ impl ImpersonationSpike {
         context(event, seen, &news, &caller.profile, &mut items);
 
         let target_key = key(target);
-        let before = seen.window.saturating_sub(LEARNING_LAG);
+        let before = known_before(seen.window);
         let hour = caller.hour(seen.window);
         let count = caller.counts.add(seen.window);
         let sighting = (seen.at, seen.id);
@@ -323,16 +326,19 @@ impl ImpersonationSpike {
         items
     }
 
-    fn weigh(&self, account: u64, day: i64, findings: &mut Findings) {
+    /// Weighs the episode of `account` on `day` again and reports it if it has become one: pages
+    /// on arrival, and whatever is settled when the watermark has passed it.
+    fn weigh(&self, account: u64, day: i64, when: When, findings: &mut Findings) {
         let Some(episode) = self.episodes.get(&(day, account)) else { return };
         let before = self.episodes.get(&(day - 1, account));
         let mut items: Vec<&Item<Unusual>> = before.into_iter().flat_map(Episode::tail).collect();
         items.extend(episode.items());
+        items.retain(|item| when.includes(item.at));
         let tests = self.tests.mean_before(day * DAY).unwrap_or(USUAL_TESTS).max(100.0);
         let page_below = (self.settings.false_pages_per_day / tests).clamp(1e-7, 1e-3);
         let mut found: Option<(Severity, f64, Micros)> = None;
         for upto in 1..=items.len() {
-            let Some((severity, probability)) = severity(&items[..upto], page_below) else {
+            let Some((severity, probability)) = severity(&items[..upto], page_below, when) else {
                 continue;
             };
             let at = items[upto - 1].at;
@@ -350,7 +356,7 @@ impl ImpersonationSpike {
             }
         }
         let Some((severity, probability, raised_at)) = found else { return };
-        if raised_at < day * DAY {
+        if raised_at < day * DAY || !when.reports(severity) {
             return;
         }
         let mut finding = episode.finding(&PAGE, account, severity, raised_at, &items);
@@ -379,11 +385,11 @@ fn context(
 }
 
 /// The tail of all of one dimension together.
-fn together(items: &[&Item<Unusual>]) -> f64 {
+fn together(items: &[&Item<Unusual>], when: When) -> f64 {
     let (Some(first), Some(last)) = (items.first(), items.last()) else { return 1.0 };
     match first.dimension {
         Unusual::Edge | Unusual::Refusal if first.windows >= 12 => {
-            let exposure = 1 + (last.at.div_euclid(HOUR) - first.at.div_euclid(HOUR)) as u32;
+            let exposure = when.windows(first.at, last.at);
             let several = novelty_tail(first.once, first.windows, exposure, items.len() as u32);
             items.iter().map(|item| item.probability).fold(several, f64::min)
         }
@@ -392,10 +398,10 @@ fn together(items: &[&Item<Unusual>]) -> f64 {
     }
 }
 
-fn severity(items: &[&Item<Unusual>], page_below: f64) -> Option<(Severity, f64)> {
+fn severity(items: &[&Item<Unusual>], page_below: f64, when: When) -> Option<(Severity, f64)> {
     let of = |dimension| {
         let items: Vec<_> = items.iter().copied().filter(|i| i.dimension == dimension).collect();
-        (together(&items), items)
+        (together(&items, when), items)
     };
     let (count, counts) = of(Unusual::Count);
     // Retries and backlogs go to one target, or the few that it always was.
@@ -440,7 +446,7 @@ fn severity(items: &[&Item<Unusual>], page_below: f64) -> Option<(Severity, f64)
 
 fn write(finding: &mut Finding, items: &[&Item<Unusual>], probability: f64) {
     finding.dimensions = dimensions(items, Unusual::name, |_, items| {
-        Some(together(items)).filter(|probability| *probability < 1.0)
+        Some(together(items, When::Final)).filter(|probability| *probability < 1.0)
     });
     let caller = &finding.principal_id;
     let parts: Vec<String> = finding
@@ -507,12 +513,22 @@ impl Detector for ImpersonationSpike {
             (if counted { episode.replace(item) } else { episode.add(item) }) || changed
         });
         if changed {
-            self.weigh(seen.account, day, findings);
-            self.weigh(seen.account, day + 1, findings);
+            for day in [day, day + 1] {
+                self.weigh(seen.account, day, When::Arrival, findings);
+                self.unsettled.insert((day, seen.account));
+            }
         }
     }
 
-    fn close(&mut self, watermark: Micros, _: &mut Findings) {
+    fn close(&mut self, watermark: Micros, findings: &mut Findings) {
+        let when = When::Settled(watermark);
+        for (day, account) in std::mem::take(&mut self.unsettled) {
+            self.weigh(account, day, when, findings);
+            let episode = self.episodes.get(&(day, account));
+            if episode.is_some_and(|episode| !episode.is_settled(watermark)) {
+                self.unsettled.insert((day, account));
+            }
+        }
         let over = day_of(watermark) - 2;
         while let Some(((day, _), _)) = self.episodes.first_key_value()
             && *day < over

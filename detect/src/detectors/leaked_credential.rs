@@ -34,11 +34,11 @@ use crate::baseline::commons::Commons;
 use crate::baseline::place::{Tool, Tools};
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::windows::Daily;
-use crate::episode::{Episode, Item, Who, day_of};
+use crate::episode::{Episode, Item, When, Who, day_of};
 use crate::{Detector, DetectorKind, Findings};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use telltale_schema::time::DAY;
 use telltale_schema::{Event, Kind, Micros, PrincipalKind, Severity};
 
@@ -98,6 +98,8 @@ pub struct LeakedCredential {
     places: Places,
     exposures: Exposures,
     episodes: Episodes,
+    /// Episodes with evidence that came since the watermark.
+    unsettled: BTreeSet<(i64, u64)>,
     tools: Tools,
     tests: Daily,
     evicted: u64,
@@ -112,6 +114,7 @@ impl LeakedCredential {
             places: Places::new(settings.max_credentials),
             exposures: Exposures::new(settings.max_credentials),
             episodes: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             tools: Tools::default(),
             tests: Daily::default(),
             evicted: 0,
@@ -218,8 +221,9 @@ impl LeakedCredential {
         items
     }
 
-    /// Weighs the episode of `account` on `day` again and reports it if it has become one.
-    fn weigh(&self, account: u64, day: i64, findings: &mut Findings) {
+    /// Weighs the episode of `account` on `day` again and reports it if it has become one: pages
+    /// on arrival, and whatever is settled when the watermark has passed it.
+    fn weigh(&self, account: u64, day: i64, when: When, findings: &mut Findings) {
         let Some(episode) = self.episodes.get(&(day, account)) else { return };
         let before = self.episodes.get(&(day - 1, account));
         let mut items: Vec<&Item<Unusual>> = before.into_iter().flat_map(Episode::tail).collect();
@@ -232,12 +236,13 @@ impl LeakedCredential {
                 items.push(item);
             }
         }
+        items.retain(|item| when.includes(item.at));
         let tests = self.tests.mean_before(day * DAY).unwrap_or(USUAL_TESTS).max(200.0);
         let page_below = (self.settings.false_pages_per_day / tests).clamp(1e-7, 1e-3);
         let person = episode.who.principal_kind == PrincipalKind::Human;
-        let Some(verdict) = verdict(&items, page_below, person) else { return };
+        let Some(verdict) = verdict(&items, page_below, person, when) else { return };
         // What was over before the day began was reported with that day.
-        if verdict.raised_at < day * DAY {
+        if verdict.raised_at < day * DAY || !when.reports(verdict.severity) {
             return;
         }
         findings.raise(report::write(episode, account, &verdict, &items, &self.lineage));
@@ -275,7 +280,7 @@ impl Detector for LeakedCredential {
         let episodes = &self.episodes;
         let wants = |dimension, value, at| wants(episodes, seen.account, dimension, value, at);
         self.lineage.used(event, &seen, &wants, &mut items);
-        self.places.used(event, principal, &seen, &news, &wants, &mut items, &mut elsewhere);
+        self.places.used(event, &seen, &news, &wants, &mut items, &mut elsewhere);
         let profile = self.profiles.get(seen.account).expect("the profile was touched above");
         self.novelties(event, &seen, &news, profile, &mut items);
         let acts = self.acts(event, &seen, &news);
@@ -288,7 +293,7 @@ impl Detector for LeakedCredential {
         if items.is_empty() && elsewhere.is_empty() && !watched {
             return;
         }
-        self.overlap(event, &seen, &news, &mut items);
+        self.overlap(event, &seen, &mut items);
         let mut changed = Vec::new();
         let who = Who::of(event, principal);
         for item in items {
@@ -315,12 +320,21 @@ impl Detector for LeakedCredential {
         changed.sort_unstable();
         changed.dedup();
         for (day, account) in changed {
-            self.weigh(account, day, findings);
-            self.weigh(account, day + 1, findings);
+            for day in [day, day + 1] {
+                self.weigh(account, day, When::Arrival, findings);
+                self.unsettled.insert((day, account));
+            }
         }
     }
 
     fn close(&mut self, watermark: Micros, findings: &mut Findings) {
+        for (day, account) in std::mem::take(&mut self.unsettled) {
+            self.weigh(account, day, When::Settled(watermark), findings);
+            let episode = self.episodes.get(&(day, account));
+            if episode.is_some_and(|episode| !episode.is_settled(watermark)) {
+                self.unsettled.insert((day, account));
+            }
+        }
         let over = day_of(watermark) - 2;
         while let Some(((day, _), _)) = self.episodes.first_key_value()
             && *day < over
@@ -342,13 +356,7 @@ impl Detector for LeakedCredential {
 
 impl LeakedCredential {
     /// Evidence that the owner went on working from a known network after a new one appeared.
-    fn overlap(
-        &self,
-        event: &Event<'_>,
-        seen: &Sighting,
-        news: &News,
-        items: &mut Vec<Item<Unusual>>,
-    ) {
+    fn overlap(&self, event: &Event<'_>, seen: &Sighting, items: &mut Vec<Item<Unusual>>) {
         let episode = self.episodes.get(&(day_of(seen.at), seen.account));
         let new = episode
             .into_iter()
@@ -373,7 +381,6 @@ impl LeakedCredential {
             .observed(format!("a known network goes on working beside {network}"));
         (item.at, item.id) = (familiar.at, familiar.id);
         (item.source_ip, item.target_id) = (None, None);
-        let _ = news;
         items.push(item);
     }
 }

@@ -88,7 +88,6 @@ impl Places {
     pub fn used(
         &mut self,
         event: &Event<'_>,
-        principal: &str,
         seen: &Sighting,
         news: &News,
         wants: &dyn Fn(Unusual, u64, Micros) -> bool,
@@ -96,6 +95,7 @@ impl Places {
         elsewhere: &mut Vec<(u64, Who, Item<Unusual>)>,
     ) {
         let (Some(address), Some(network)) = (event.source_ip, seen.network) else { return };
+        let Some(principal) = event.principal_id else { return };
         let instance = event.session_id.filter(|session| is_instance(session));
         let pod = principal.starts_with("system:serviceaccount:");
         let sign = |value, probability, text: String| {

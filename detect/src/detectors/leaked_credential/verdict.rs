@@ -2,7 +2,7 @@
 
 use super::acts::Act;
 use crate::baseline::tail::{fisher, novelty_tail};
-use crate::episode::Item;
+use crate::episode::{Item, When};
 use telltale_schema::time::{HOUR, MINUTE};
 use telltale_schema::{Micros, Severity};
 
@@ -65,6 +65,7 @@ pub struct Verdict {
 
 /// Evidence put together up to some moment.
 struct Sum<'a> {
+    when: When,
     operations: Vec<&'a Item<Unusual>>,
     refusals: Vec<&'a Item<Unusual>>,
     /// Acts, and how often each with another value.
@@ -84,8 +85,9 @@ struct Sum<'a> {
 }
 
 impl<'a> Sum<'a> {
-    fn new() -> Self {
+    fn new(when: When) -> Self {
         Self {
+            when,
             operations: Vec::new(),
             refusals: Vec::new(),
             acts: Vec::new(),
@@ -115,13 +117,13 @@ impl<'a> Sum<'a> {
                 self.operations.push(item);
                 let services = densest(&self.operations, BREADTH, |item| item.group);
                 self.services = self.services.max(services);
-                self.what = self.what.min(together(&self.operations));
+                self.what = self.what.min(together(&self.operations, self.when));
             }
             Unusual::Refusal => {
                 self.refusals.push(item);
                 let refused = densest(&self.refusals, BURST, |item| item.value);
                 self.refused_count = self.refused_count.max(refused);
-                self.refused = self.refused.min(together(&self.refusals));
+                self.refused = self.refused.min(together(&self.refusals, self.when));
             }
             Unusual::Act(act) => match self.acts.iter_mut().find(|(known, _)| *known == act) {
                 Some((_, times)) => *times += 1,
@@ -170,20 +172,25 @@ fn densest(items: &[&Item<Unusual>], length: Micros, key: impl Fn(&Item<Unusual>
 }
 
 /// The tail of several new things of one dimension over the windows in which they came.
-pub fn together(items: &[&Item<Unusual>]) -> f64 {
+pub fn together(items: &[&Item<Unusual>], when: When) -> f64 {
     let (Some(first), Some(last)) = (items.first(), items.last()) else { return 1.0 };
     if first.windows < YOUNG {
         return 1.0;
     }
-    let exposure = 1 + (last.at.div_euclid(HOUR) - first.at.div_euclid(HOUR)) as u32;
+    let exposure = when.windows(first.at, last.at);
     novelty_tail(first.once, first.windows, exposure, items.len() as u32)
 }
 
 /// Weighs evidence in order of time; `None` while it is not worth a ticket.
 ///
 /// `page_below` is the tail probability that the budget of false pages affords.
-pub fn verdict(items: &[&Item<Unusual>], page_below: f64, person: bool) -> Option<Verdict> {
-    let mut sum = Sum::new();
+pub fn verdict(
+    items: &[&Item<Unusual>],
+    page_below: f64,
+    person: bool,
+    when: When,
+) -> Option<Verdict> {
+    let mut sum = Sum::new(when);
     let mut found: Option<Verdict> = None;
     for item in items {
         sum.add(item);
@@ -196,10 +203,10 @@ pub fn verdict(items: &[&Item<Unusual>], page_below: f64, person: bool) -> Optio
             Some(verdict) => {
                 if severity > verdict.severity {
                     // It is for the page that the time counts, not for the ticket before it.
-                    verdict.severity = severity;
-                    if severity == Severity::High || !verdict.severity.pages() {
+                    if !verdict.severity.pages() {
                         verdict.raised_at = item.at;
                     }
+                    verdict.severity = severity;
                 }
                 verdict.probability = verdict.probability.min(probability);
                 verdict.sequence = verdict.sequence.max(sequence);
