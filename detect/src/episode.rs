@@ -17,6 +17,8 @@ const LOOK_BACK: Micros = 6 * HOUR;
 pub struct Item<D> {
     pub at: Micros,
     pub id: EventId,
+    /// Further events that it rests on, such as those of a count.
+    pub also: Vec<EventId>,
     pub dimension: D,
     /// Which one of its dimension; evidence of the same dimension and value is one.
     pub value: u64,
@@ -39,6 +41,7 @@ impl<D> Item<D> {
         Self {
             at: event.event_time,
             id: event.event_id,
+            also: Vec::new(),
             dimension,
             value,
             probability,
@@ -92,6 +95,35 @@ pub struct Episode<D> {
     items: Vec<Item<D>>,
 }
 
+/// At which moment evidence is weighed.
+///
+/// On arrival, something earlier may still come and shift the evidence to an earlier hour. It is
+/// weighed as if it had, so that a page that is raised then also stands when all is settled.
+#[derive(Clone, Copy, Debug)]
+pub enum When {
+    Arrival,
+    /// Up to a watermark.
+    Settled(Micros),
+    Final,
+}
+
+impl When {
+    pub fn includes(self, at: Micros) -> bool {
+        !matches!(self, Self::Settled(watermark) if at >= watermark)
+    }
+
+    /// Windows from the first to the last of some evidence.
+    pub fn windows(self, first: Micros, last: Micros) -> u32 {
+        let between = (last.div_euclid(HOUR) - first.div_euclid(HOUR)) as u32;
+        1 + between + u32::from(matches!(self, Self::Arrival))
+    }
+
+    /// On arrival only pages are worth the work; a ticket waits for the watermark.
+    pub fn reports(self, severity: Severity) -> bool {
+        severity.pages() || !matches!(self, Self::Arrival)
+    }
+}
+
 /// The day of the grid.
 pub fn day_of(at: Micros) -> i64 {
     at.div_euclid(DAY)
@@ -130,10 +162,15 @@ impl<D: Copy + Ord> Episode<D> {
             .find(|known| known.dimension == item.dimension && known.value == item.value)
         {
             Some(known) if rank(known) <= rank(&item) => return false,
-            Some(known) => *known = item,
-            None => self.items.push(item),
+            Some(known) => {
+                *known = item;
+                self.items.sort_by_key(rank);
+            }
+            None => {
+                let place = self.items.partition_point(|known| rank(known) < new);
+                self.items.insert(place, item);
+            }
         }
-        self.items.sort_by_key(rank);
         let of_kind = |known: &&Item<D>| known.dimension == new.2;
         if self.items.iter().filter(of_kind).count() <= MAX_ITEMS {
             return true;
@@ -143,9 +180,31 @@ impl<D: Copy + Ord> Episode<D> {
         dropped != Some(new)
     }
 
+    /// Puts evidence in the place of what was known of its dimension and value. True when that
+    /// changed it.
+    pub fn replace(&mut self, item: Item<D>) -> bool {
+        let same = |known: &Item<D>| known.dimension == item.dimension && known.value == item.value;
+        let unchanged = self.items.iter().any(|known| {
+            same(known)
+                && (known.at, known.id, known.once) == (item.at, item.id, item.once)
+                && known.observed == item.observed
+                && known.also == item.also
+        });
+        if unchanged {
+            return false;
+        }
+        self.items.retain(|known| !same(known));
+        self.add(item)
+    }
+
     /// Evidence in order of time.
     pub fn items(&self) -> &[Item<D>] {
         &self.items
+    }
+
+    /// Whether all evidence lies before the watermark.
+    pub fn is_settled(&self, watermark: Micros) -> bool {
+        self.items.last().is_none_or(|item| item.at < watermark)
     }
 
     /// What the end of this day lends to the next.
@@ -167,8 +226,10 @@ impl<D: Copy + Ord> Episode<D> {
     ) -> Finding {
         let mut event_ids: Vec<EventId> = Vec::new();
         for item in justify {
-            if !event_ids.contains(&item.id) {
-                event_ids.push(item.id);
+            for id in item.also.iter().chain([&item.id]) {
+                if !event_ids.contains(id) {
+                    event_ids.push(*id);
+                }
             }
         }
         let event_count = event_ids.len() as u64;

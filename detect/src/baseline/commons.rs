@@ -4,8 +4,8 @@ use super::bounded::Bounded;
 use super::join_keys;
 use super::windows::{LEARNING_LAG, SETTLED, Window, window_start};
 
-/// Accounts remembered for one value; more say nothing new.
-const ADOPTERS: usize = 8;
+/// Accounts remembered for one value: more than take it up within the lateness of an event.
+const ADOPTERS: usize = 64;
 /// For how long accounts that take up a value count as one wave.
 const WAVE: u32 = 7 * 24;
 /// So many others in a wave explain it.
@@ -50,7 +50,10 @@ impl Commons {
         let key = join_keys(tenant, value);
         let adopters = self.values.touch(key, window_start(window), Vec::new);
         if let Some(known) = adopters.iter_mut().find(|a| a.account == account) {
-            known.window = known.window.min(window);
+            if window < known.window {
+                known.window = window;
+                adopters.sort_unstable();
+            }
             return;
         }
         // The latest ones are kept: a wave is about now. The earliest says whether it is old.

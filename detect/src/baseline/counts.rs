@@ -1,6 +1,5 @@
 //! Counts by hour: what is usual at this hour of day, and how unlikely a count is.
 
-use super::tail::overdispersed_tail;
 use super::windows::{SETTLED, Window};
 
 /// Windows whose counts are kept one by one.
@@ -17,8 +16,6 @@ pub struct Counts {
     newest: Window,
     recent: [u32; RECENT],
     hours: [Sums; 24],
-    /// Hours of day are weighed up to this window.
-    weighed: Window,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,13 +37,7 @@ impl Sums {
 
 impl Counts {
     pub fn new(window: Window) -> Self {
-        Self {
-            first: window,
-            newest: window,
-            recent: [0; RECENT],
-            hours: [Sums::default(); 24],
-            weighed: window,
-        }
+        Self { first: window, newest: window, recent: [0; RECENT], hours: [Sums::default(); 24] }
     }
 
     /// Counts one event; the count of its window.
@@ -76,7 +67,6 @@ impl Counts {
             self.recent[slot] = 0;
         }
         self.newest = window;
-        self.weighed = window;
     }
 
     /// Mean and variance that are usual at the hour of `window`, from windows that are settled;
@@ -112,17 +102,16 @@ impl Counts {
         let unsure = (mean + 0.5) / (days + POOLED_DAYS);
         Some((mean + 0.5 / (days + POOLED_DAYS), (square - mean * mean).max(mean) + unsure))
     }
-
-    /// Tail probability of the count of `window` so far, with the mean that was expected.
-    pub fn tail(&self, window: Window, count: u32) -> Option<(f64, f64)> {
-        let (mean, variance) = self.usual(window)?;
-        Some((overdispersed_tail(mean, variance, count), mean))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::baseline::tail::overdispersed_tail;
+
+    fn tail(counts: &Counts, window: Window, count: u32) -> Option<f64> {
+        counts.usual(window).map(|(mean, variance)| overdispersed_tail(mean, variance, count))
+    }
 
     fn steady(days: u32, per_hour: impl Fn(u32) -> u32) -> Counts {
         let mut counts = Counts::new(1000 * 24);
@@ -138,17 +127,17 @@ mod tests {
     fn a_nightly_batch_is_usual_at_night_and_not_at_noon() {
         let counts = steady(14, |hour| if hour == 2 { 300 } else { 2 });
         let night = 1014 * 24 + 2;
-        let (at_night, _) = counts.tail(night, 310).unwrap_or((0.0, 0.0));
-        let (at_noon, mean) = counts.tail(night + 10, 310).unwrap_or((1.0, 0.0));
+        let at_night = tail(&counts, night, 310).unwrap_or(0.0);
+        let at_noon = tail(&counts, night + 10, 310).unwrap_or(1.0);
         assert!(at_night > 0.05, "{at_night}");
-        assert!(at_noon < 0.01, "{at_noon} where {mean} is usual");
+        assert!(at_noon < 0.01, "{at_noon}");
     }
 
     #[test]
     fn a_spike_on_a_steady_rate_is_rare() {
         let counts = steady(7, |_| 10);
-        assert!(counts.tail(1007 * 24 + 5, 60).is_some_and(|(tail, _)| tail < 1e-6));
-        assert!(counts.tail(1007 * 24 + 5, 14).is_some_and(|(tail, _)| tail > 1e-2));
-        assert_eq!(steady(0, |_| 0).tail(1000 * 24, 50), None);
+        assert!(tail(&counts, 1007 * 24 + 5, 60).is_some_and(|tail| tail < 1e-6));
+        assert!(tail(&counts, 1007 * 24 + 5, 14).is_some_and(|tail| tail > 1e-2));
+        assert_eq!(tail(&steady(0, |_| 0), 1000 * 24, 50), None);
     }
 }

@@ -43,19 +43,29 @@ impl Known {
         window
     }
 
-    /// Whether `value` was known a learning lag before `window`.
+    /// Whether `value` was first seen in `window` or before.
     pub fn knew(&self, value: u64, window: Window) -> bool {
-        self.first(value).is_some_and(|first| first + LEARNING_LAG <= window)
+        self.first(value).is_some_and(|first| first <= window)
     }
 
+    /// The window in which `value` was first seen.
     pub fn first(&self, value: u64) -> Option<Window> {
         self.values.iter().position(|known| *known == value).map(|at| self.times[at].first)
     }
 
-    /// Values that until `window` were seen on one day only.
-    pub fn once_until(&self, window: Window) -> u32 {
-        let once = self.times.iter().filter(|t| t.first <= window && t.again > window).count();
-        once as u32 + self.forgotten_once
+    /// How many values were new to an account that began in `began`, as of `window`, in terms of
+    /// `windows` of activity.
+    ///
+    /// The larger of two estimates: the values that were seen on one day only (Good and Turing),
+    /// and the new ones of the last week, where the account meets new ones that then stay.
+    pub fn new_until(&self, window: Window, began: Window, windows: u32) -> u32 {
+        const WEEK: u32 = 7 * 24;
+        let (mut once, mut recent) = (self.forgotten_once, 0);
+        for times in self.times.iter().filter(|times| times.first <= window) {
+            once += u32::from(times.again > window);
+            recent += u32::from(times.first + WEEK > window && times.first >= began + LEARNING_LAG);
+        }
+        once.max(recent * windows.div_ceil(WEEK))
     }
 
     /// Values first seen until `window`, longest known first.
@@ -93,11 +103,11 @@ mod tests {
             known.see(1, window, 8);
         }
         known.see(2, 10, 8);
-        assert_eq!(known.once_until(90), 1);
-        assert!(known.knew(1, 24) && !known.knew(1, 23));
+        assert_eq!(known.new_until(90, 0, 90), 1);
+        assert!(known.knew(2, 10) && !known.knew(2, 9));
         for value in 10..30 {
             known.see(value, 100 + value as Window, 8);
         }
-        assert!(known.once_until(200) >= 20, "forgotten values still count as new ones");
+        assert!(known.new_until(200, 0, 100) >= 20, "forgotten values still count as new ones");
     }
 }

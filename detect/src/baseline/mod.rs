@@ -39,6 +39,6 @@ pub fn text_key(text: Option<&str>) -> u64 {
 /// Two keys as one.
 #[inline]
 pub fn join_keys(a: u64, b: u64) -> u64 {
-    let mixed = (u128::from(a ^ 0x9e37_79b9_7f4a_7c15)) * u128::from(b ^ 0xd1b5_4a32_d192_ed03 | 1);
+    let mixed = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd1b5_4a32_d192_ed03);
     (mixed as u64) ^ ((mixed >> 64) as u64)
 }

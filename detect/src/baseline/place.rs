@@ -1,7 +1,9 @@
 //! Where a call came from and with what: network of an address, family of a user agent.
 
+use rustc_hash::FxHashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A network, as a number that spells itself: tag, then address bits.
@@ -74,10 +76,12 @@ impl fmt::Display for Network {
 }
 
 /// What a user agent says of the tool and of the machine under it, without versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tool<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// Stands for family and platform.
+    pub key: u64,
     /// `aws-cli`, `boto3`, `terraform`, `kubectl` …, as the user agent spells it.
-    pub family: &'a str,
+    pub family: Arc<str>,
     /// `linux`, `macos`, `windows`, `lambda`, `container` or empty.
     pub platform: &'static str,
     /// A person in front of a browser or a provider's console.
@@ -86,6 +90,24 @@ pub struct Tool<'a> {
     pub offensive: bool,
     /// Builds infrastructure from a description: asks for everything, and who it is.
     pub builder: bool,
+}
+
+/// Tools that were read already, by a hash of the whole user agent. It only saves time.
+#[derive(Debug, Default)]
+pub struct Tools {
+    read: FxHashMap<u64, Option<Tool>>,
+}
+
+impl Tools {
+    const MAX: usize = 16_384;
+
+    pub fn read(&mut self, user_agent: &str) -> Option<Tool> {
+        if self.read.len() >= Self::MAX {
+            self.read.clear();
+        }
+        let hash = xxh3_64(user_agent.as_bytes());
+        self.read.entry(hash).or_insert_with(|| Tool::of(user_agent)).clone()
+    }
 }
 
 /// Families that sit behind other words in a user agent.
@@ -109,9 +131,9 @@ const OFFENSIVE: &[&str] = &[
     "peirates",
 ];
 
-impl<'a> Tool<'a> {
+impl Tool {
     /// `None` for an empty user agent.
-    pub fn of(user_agent: &'a str) -> Option<Self> {
+    pub fn of(user_agent: &str) -> Option<Self> {
         let text = user_agent.trim_start_matches(['[', ' ', '"']);
         let outer = product(text);
         let family = INNER
@@ -135,7 +157,8 @@ impl<'a> Tool<'a> {
             ""
         };
         Some(Self {
-            family,
+            key: key_of(family, platform),
+            family: family.into(),
             platform,
             browser: outer.eq_ignore_ascii_case("Mozilla")
                 || has(text, "console")
@@ -144,19 +167,16 @@ impl<'a> Tool<'a> {
             builder: BUILDERS.iter().any(|word| has(family, word)),
         })
     }
-
-    pub fn key(&self) -> u64 {
-        let mut lower = [0u8; 40];
-        let len = self.family.len().min(lower.len());
-        lower[..len].copy_from_slice(&self.family.as_bytes()[..len]);
-        lower[..len].make_ascii_lowercase();
-        xxh3_64(&lower[..len]) ^ xxh3_64(self.platform.as_bytes())
-    }
 }
 
-impl fmt::Display for Tool<'_> {
+/// The key of a tool: its family in any case, and its platform.
+fn key_of(family: &str, platform: &str) -> u64 {
+    xxh3_64(family.to_ascii_lowercase().as_bytes()) ^ xxh3_64(platform.as_bytes())
+}
+
+impl fmt::Display for Tool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.family)?;
+        f.write_str(&self.family)?;
         if !self.platform.is_empty() {
             write!(f, " on {}", self.platform)?;
         }
@@ -205,9 +225,8 @@ mod tests {
     #[test]
     fn an_upgrade_is_the_same_tool() {
         assert_eq!(
-            Tool::of("Boto3/1.26.165 Python/3.10.6 Linux/5.19 Botocore/1.29").map(|t| t.key()),
-            Tool::of("Boto3/1.40.1 md/Botocore#1.40 os/linux#6.1 lang/python#3.12")
-                .map(|t| t.key()),
+            Tool::of("Boto3/1.26.165 Python/3.10.6 Linux/5.19 Botocore/1.29").map(|t| t.key),
+            Tool::of("Boto3/1.40.1 md/Botocore#1.40 os/linux#6.1 lang/python#3.12").map(|t| t.key),
         );
         assert_eq!(tool("aws-sdk-go-v2/1.17.0 os/linux"), tool("aws-sdk-go/1.41.4 (linux)"));
     }

@@ -2,9 +2,9 @@
 
 use super::commons::{Commons, Standing};
 use super::known::Known;
-use super::place::{Network, Tool};
+use super::place::{Network, Tool, Tools};
 use super::tail::{RAREST, novelty_tail};
-use super::windows::{Activity, LEARNING_LAG, Window, window_of};
+use super::windows::{Activity, Window, known_before, window_of};
 use super::{account_key, join_keys, text_key};
 use telltale_schema::time::MINUTE;
 use telltale_schema::{Event, EventId, Micros, Outcome};
@@ -19,25 +19,25 @@ const MAX_OPERATIONS: usize = 96;
 pub const SLOT: Micros = 10 * MINUTE;
 
 /// What one event says about its account, as keys.
-#[derive(Clone, Copy, Debug)]
-pub struct Sighting<'a> {
+#[derive(Clone, Debug)]
+pub struct Sighting {
     pub id: EventId,
     pub at: Micros,
     pub window: Window,
     pub account: u64,
     pub tenant: u64,
     pub network: Option<Network>,
-    pub tool: Option<Tool<'a>>,
+    pub tool: Option<Tool>,
     pub operation: u64,
     pub refused: bool,
     /// Everything above but the time, of the raw text.
     pub raw: u64,
 }
 
-impl<'a> Sighting<'a> {
+impl Sighting {
     /// The cheap part of it: keys of the raw text; [`Self::read`] does the rest.
     #[inline]
-    pub fn glance(event: &Event<'a>, principal: &str) -> Self {
+    pub fn glance(event: &Event<'_>, principal: &str) -> Self {
         let operation = join_keys(text_key(event.operation), text_key(event.service));
         let refused = matches!(event.outcome, Outcome::Denied | Outcome::Failure);
         let from = join_keys(text_key(event.source_ip), text_key(event.user_agent));
@@ -52,14 +52,14 @@ impl<'a> Sighting<'a> {
             tool: None,
             operation,
             refused,
-            raw: join_keys(join_keys(from, with), operation ^ u64::from(refused)),
+            raw: join_keys(join_keys(from, with), operation.rotate_left(u32::from(refused))),
         }
     }
 
     /// Reads the address and the user agent.
-    pub fn read(&mut self, event: &Event<'a>) {
+    pub fn read(&mut self, event: &Event<'_>, tools: &mut Tools) {
         self.network = event.source_ip.and_then(Network::of);
-        self.tool = event.user_agent.and_then(Tool::of);
+        self.tool = event.user_agent.and_then(|agent| tools.read(agent));
     }
 }
 
@@ -106,6 +106,7 @@ pub struct Profile {
 pub struct Familiar {
     pub at: Micros,
     pub id: EventId,
+    pub network: Network,
 }
 
 /// Long enough for an hour of lateness.
@@ -114,7 +115,7 @@ const MAX_FAMILIAR: usize = 9;
 impl Profile {
     /// Whether the same was seen in this part of the hour already, and earlier: nothing to learn.
     #[inline]
-    pub fn repeats(&mut self, sighting: &Sighting<'_>) -> bool {
+    pub fn repeats(&mut self, sighting: &Sighting) -> bool {
         let slot = sighting.at.div_euclid(SLOT);
         let (raw, last_slot, at) = self.last;
         if raw == sighting.raw && last_slot == slot && at <= sighting.at {
@@ -124,49 +125,73 @@ impl Profile {
         false
     }
 
-    /// Learns from a sighting and says what was new in it, as things stood a day before.
-    pub fn learn(&mut self, seen: &Sighting<'_>, commons: &mut Commons) -> News {
+    /// Learns from a sighting and says what was new in it, as things stood before its day.
+    pub fn learn(&mut self, seen: &Sighting, commons: &mut Commons) -> News {
         let first_in_window = self.activity.see(seen.window);
-        let before = seen.window.saturating_sub(LEARNING_LAG);
+        let before = known_before(seen.window);
         let windows = self.activity.count_until(before);
+        let began = self.activity.first;
         let mut news = News { windows, first_in_window, ..News::default() };
 
-        let mut shared = |known: &mut Known, value: u64, wide: Option<u64>, cap: usize| {
-            let is_first = known.first(value).is_none();
+        let value_of = |known: &mut Known, value: u64, cap: usize| {
+            let was_known = known.first(value).is_some_and(|first| first <= seen.window);
             let first = known.see(value, seen.window, cap);
-            if is_first {
-                commons.adopt(seen.tenant, value, seen.account, seen.window, windows > 0);
-            }
-            if first <= before {
-                return None;
-            }
-            let once = known.once_until(before);
-            let standing = commons.standing(seen.tenant, value, seen.account, seen.window);
-            let near = wide.is_some_and(|wide| known.knew(wide, seen.window));
-            let weight = match standing {
+            let own = (first > before).then(|| {
+                let once = known.new_until(before, began, windows);
+                Novel { probability: novelty_tail(once, windows, 1, 1), once, windows }
+            });
+            (was_known, own)
+        };
+        let network = seen.network.map(|network| {
+            let near = self.networks.knew(network.wide(), before);
+            // The wide network is remembered beside the near ones, under its own number.
+            self.networks.see(network.wide(), seen.window, MAX_NETWORKS);
+            (network, near, value_of(&mut self.networks, network.0, MAX_NETWORKS))
+        });
+        let tool = seen
+            .tool
+            .as_ref()
+            .map(|tool| (tool.key, value_of(&mut self.tools, tool.key, MAX_TOOLS)));
+        let is_new = |own: Option<Novel>| own.is_some_and(|novel| novel.probability < 0.1);
+        let moves = network.is_some_and(|(.., (_, own))| is_new(own));
+        let changes = tool.is_some_and(|(_, (_, own))| is_new(own));
+
+        // Who changes one thing and keeps the other takes part in a migration; who changes both at
+        // once may be a thief, and three thefts must not excuse a fourth.
+        let mut adopt = |value, clean: bool| {
+            let switched = windows > 0 && clean;
+            commons.adopt(seen.tenant, value, seen.account, seen.window, switched);
+        };
+        if let Some((network, _, (false, _))) = network {
+            adopt(network.0, !changes);
+            adopt(network.wide(), !changes);
+        }
+        if let Some((value, (false, _))) = tool {
+            adopt(value, !moves);
+        }
+        let standing = |value| commons.standing(seen.tenant, value, seen.account, seen.window);
+        let weigh = |novel: Novel, value: u64, wide: Option<u64>, near: bool| {
+            let weight = match standing(value) {
+                _ if wide.is_some_and(|wide| standing(wide) == Standing::Wave) => f64::INFINITY,
                 Standing::Wave => f64::INFINITY,
                 Standing::Shared => 2.0,
                 Standing::Unseen => 0.5,
             } * if near { 10.0 } else { 1.0 };
-            let probability = novelty_tail(once, windows, 1, 1) * weight;
-            Some(Novel { probability: probability.clamp(RAREST, 1.0), once, windows })
+            Novel { probability: (novel.probability * weight).clamp(RAREST, 1.0), ..novel }
         };
-        if let Some(network) = seen.network {
-            news.network =
-                shared(&mut self.networks, network.0, Some(network.wide()), MAX_NETWORKS);
-            // The wide network is remembered beside the near ones, under its own number.
-            self.networks.see(network.wide(), seen.window, MAX_NETWORKS);
-            if news.network.is_none() {
-                self.note_familiar(seen);
+        if let Some((network, near, (_, own))) = network {
+            news.network = own.map(|own| weigh(own, network.0, Some(network.wide()), near));
+            if own.is_none() {
+                self.note_familiar(seen, network);
             }
         }
-        if let Some(tool) = seen.tool {
-            news.tool = shared(&mut self.tools, tool.key(), None, MAX_TOOLS);
+        if let Some((value, (_, own))) = tool {
+            news.tool = own.map(|own| weigh(own, value, None, false));
         }
         let own = |known: &mut Known, value: u64| {
             let first = known.see(value, seen.window, MAX_OPERATIONS);
             (first > before).then(|| {
-                let once = known.once_until(before);
+                let once = known.new_until(before, began, windows);
                 Novel { probability: novelty_tail(once, windows, 1, 1), once, windows }
             })
         };
@@ -181,8 +206,8 @@ impl Profile {
         news
     }
 
-    fn note_familiar(&mut self, seen: &Sighting<'_>) {
-        let sighting = Familiar { at: seen.at, id: seen.id };
+    fn note_familiar(&mut self, seen: &Sighting, network: Network) {
+        let sighting = Familiar { at: seen.at, id: seen.id, network };
         let slot = |at: Micros| at.div_euclid(SLOT);
         match self.familiar.binary_search_by_key(&slot(seen.at), |known| slot(known.at)) {
             Ok(at) => self.familiar[at] = self.familiar[at].min(sighting),
@@ -195,15 +220,17 @@ impl Profile {
         }
     }
 
-    /// The first sighting from a known network clearly after `at`: the owner went on working.
-    pub fn familiar_after(&self, at: Micros) -> Option<Familiar> {
+    /// The first sighting from a known network other than `new`, clearly after `at`: the owner
+    /// went on working.
+    pub fn familiar_after(&self, at: Micros, new: u64) -> Option<Familiar> {
         let from = at.div_euclid(SLOT) + 2;
-        self.familiar.iter().copied().find(|known| known.at.div_euclid(SLOT) >= from)
+        let other = |known: &Familiar| known.network.0 != new && known.at.div_euclid(SLOT) >= from;
+        self.familiar.iter().copied().find(other)
     }
 
     /// The networks known before `window`, for a reader.
     pub fn usual_networks(&self, window: Window) -> String {
-        let known = self.networks.until(window.saturating_sub(LEARNING_LAG));
+        let known = self.networks.until(known_before(window));
         let near: Vec<_> = known
             .iter()
             .map(|value| Network(*value))

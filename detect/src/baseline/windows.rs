@@ -6,14 +6,19 @@ use telltale_schema::time::{DAY, HOUR};
 /// Number of an hour since the epoch; what lies outside of the range is clamped into it.
 pub type Window = u32;
 
-/// What is newer than this many windows does not count as known yet.
-///
-/// A day: whatever began within it is still being judged, and the windows before it are complete
-/// for every lateness that an engine allows.
+/// What is seen again after this many windows has come to stay.
 pub const LEARNING_LAG: u32 = 24;
 
 /// A window this far back is complete for every lateness that an engine allows (an hour).
 pub const SETTLED: u32 = 2;
+
+/// The last window of which a score in `window` knows anything.
+///
+/// It is the same for all of a day, so that what is unusual about a day does not depend on which of
+/// its events came first; and it is settled when the day begins.
+pub fn known_before(window: Window) -> Window {
+    (window / 24 * 24).saturating_sub(1 + SETTLED)
+}
 
 #[inline]
 pub fn window_of(at: Micros) -> Window {

@@ -17,6 +17,7 @@ use super::{Page, settings};
 use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::Commons;
 use crate::baseline::join_keys;
+use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Profile, Sighting, key};
 use crate::baseline::tail::{fisher, silence_tail};
 use crate::episode::{Who, finding_id};
@@ -82,7 +83,8 @@ const SHORTEST_HABIT: Micros = 2 * HOUR;
 const HABIT_DAYS: f64 = 4.0;
 /// The first hours after a silence belong to the finding.
 const WAKING: Micros = 6 * HOUR;
-/// A log is silent for a reason of its own when nobody acted for this long.
+/// A log is silent for a reason of its own when nobody acted for this long, and for more than twice
+/// as long as it ever was silent before.
 const OUTAGE: Micros = 2 * HOUR;
 /// A silence longer than this is no outage; in a log of fewer accounts it says nothing.
 const LONGEST_OUTAGE: Micros = 4 * DAY;
@@ -121,6 +123,7 @@ struct Wake {
 #[derive(Debug, Default)]
 struct Log {
     last_at: Micros,
+    longest_gap: Micros,
     outages: Vec<(Micros, Micros)>,
     /// The first few accounts that acted in it.
     accounts: Vec<u64>,
@@ -132,6 +135,7 @@ pub struct DormantAccount {
     accounts: Bounded<Account>,
     logs: Bounded<Log>,
     commons: Commons,
+    tools: Tools,
     /// Accounts whose wake has changed since the last close.
     waking: BTreeSet<u64>,
     noted: BTreeSet<u64>,
@@ -143,6 +147,7 @@ impl DormantAccount {
             accounts: Bounded::new(settings.max_accounts),
             logs: Bounded::new(10_000),
             commons: Commons::new(settings.max_accounts),
+            tools: Tools::default(),
             waking: BTreeSet::new(),
             noted: BTreeSet::new(),
             settings,
@@ -356,7 +361,7 @@ impl Detector for DormantAccount {
         if account.profile.repeats(&seen) && !waking {
             return;
         }
-        seen.read(event);
+        seen.read(event, &mut self.tools);
         let news = account.profile.learn(&seen, &mut self.commons);
         if account.who.is_none() {
             account.who = Some(Who::of(event, principal));
@@ -427,7 +432,7 @@ impl Account {
 
 impl Wake {
     /// Adds an action; true when it says something new.
-    fn see(&mut self, event: &Event<'_>, seen: &Sighting<'_>, news: &News, usual: String) -> bool {
+    fn see(&mut self, event: &Event<'_>, seen: &Sighting, news: &News, usual: String) -> bool {
         let mut changed = self.count == 0;
         self.count += 1;
         let sighting = (seen.at, event.event_id);
@@ -455,7 +460,7 @@ impl Wake {
                 changed = true;
             }
         }
-        if let (Some(novel), Some(tool)) = (news.tool, seen.tool)
+        if let (Some(novel), Some(tool)) = (news.tool, &seen.tool)
             && rare(novel.probability, novel.windows)
         {
             let found = (novel.probability.min(0.09), tool.to_string());
@@ -486,7 +491,8 @@ impl Log {
         if self.accounts.len() < BUSY && !self.accounts.contains(&account) {
             self.accounts.push(account);
         }
-        if at > self.last_at + OUTAGE {
+        let gap = at - self.last_at;
+        if gap > OUTAGE.max(2 * self.longest_gap) && self.longest_gap > 0 {
             self.outages.push((self.last_at, at));
             if self.outages.len() > MAX_OUTAGES {
                 self.outages.remove(0);
@@ -496,6 +502,8 @@ impl Log {
         {
             *to = at;
         }
+        // A log that has become sparse is no broken log.
+        self.longest_gap = self.longest_gap.max(gap);
         self.last_at = self.last_at.max(at);
     }
 

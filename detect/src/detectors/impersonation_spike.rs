@@ -18,16 +18,17 @@ use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::{Commons, Standing};
 use crate::baseline::counts::Counts;
 use crate::baseline::known::Known;
+use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
-use crate::baseline::tail::{fisher, novelty_tail};
-use crate::baseline::windows::{Daily, LEARNING_LAG, Window};
-use crate::episode::{Episode, Item, Who, day_of, dimensions};
+use crate::baseline::tail::{fisher, novelty_tail, overdispersed_tail};
+use crate::baseline::windows::{Daily, Window, known_before};
+use crate::episode::{Episode, Item, When, Who, day_of, dimensions};
 use crate::{Detector, DetectorKind, Findings};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use telltale_schema::time::{DAY, HOUR, format_instant};
-use telltale_schema::{Event, Finding, Kind, Micros, Outcome, PrincipalKind, Severity};
+use telltale_schema::{Event, EventId, Finding, Kind, Micros, Outcome, PrincipalKind, Severity};
 
 pub static KIND: DetectorKind = DetectorKind {
     name: NAME,
@@ -117,8 +118,51 @@ struct Caller {
     distinct: Counts,
     targets: Known,
     refusing: Known,
-    /// Targets met in the latest windows.
-    met: Vec<(Window, u64)>,
+    /// The latest windows, oldest first.
+    hours: Vec<Hour>,
+}
+
+/// What a caller did in one window.
+struct Hour {
+    window: Window,
+    /// The earliest impersonations.
+    events: Vec<(Micros, EventId)>,
+    /// The earliest one of each target.
+    targets: Vec<(u64, (Micros, EventId))>,
+}
+
+impl Hour {
+    /// Impersonations and targets of one window that are kept one by one.
+    const MAX_EVENTS: usize = 64;
+    const MAX_TARGETS: usize = 1024;
+
+    /// Notes an impersonation; true when its target is new in the window.
+    fn see(&mut self, target: u64, sighting: (Micros, EventId)) -> bool {
+        let place = self.events.partition_point(|known| *known < sighting);
+        if place < Self::MAX_EVENTS {
+            self.events.insert(place, sighting);
+            self.events.truncate(Self::MAX_EVENTS);
+        }
+        let room = self.targets.len() < Self::MAX_TARGETS;
+        match self.targets.iter_mut().find(|(known, _)| *known == target) {
+            Some((_, first)) => {
+                *first = (*first).min(sighting);
+                false
+            }
+            None if room => {
+                self.targets.push((target, sighting));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The earliest one of each target, oldest first.
+    fn firsts(&self) -> Vec<(Micros, EventId)> {
+        let mut firsts: Vec<_> = self.targets.iter().map(|(_, first)| *first).collect();
+        firsts.sort_unstable();
+        firsts
+    }
 }
 
 impl Caller {
@@ -129,22 +173,57 @@ impl Caller {
             distinct: Counts::new(window),
             targets: Known::default(),
             refusing: Known::default(),
-            met: Vec::new(),
+            hours: Vec::new(),
         }
     }
 
-    /// Whether `target` is met for the first time in `window`.
-    fn meets(&mut self, window: Window, target: u64) -> bool {
-        let newest = self.met.iter().map(|(window, _)| *window).max().unwrap_or(window);
-        if window > newest {
-            self.met.retain(|(met, _)| met + 3 > window);
+    /// The window, made if need be; windows further back than the lateness are forgotten.
+    fn hour(&mut self, window: Window) -> usize {
+        if let Some(at) = self.hours.iter().position(|hour| hour.window == window) {
+            return at;
         }
-        let new = !self.met.contains(&(window, target));
-        if new && self.met.len() < 4096 {
-            self.met.push((window, target));
+        self.hours.push(Hour { window, events: Vec::new(), targets: Vec::new() });
+        self.hours.sort_unstable_by_key(|hour| hour.window);
+        if self.hours.len() > 3 {
+            self.hours.remove(0);
         }
-        new
+        self.hours.iter().position(|hour| hour.window == window).unwrap_or(0)
     }
+}
+
+/// A count that is far above what is usual, as evidence that rests on the events counted.
+///
+/// It stands at the event with which the count became remarkable, by order of time.
+fn far_above(
+    event: &Event<'_>,
+    dimension: Unusual,
+    (counts, window, count): (&Counts, Window, u32),
+    events: &[(Micros, EventId)],
+    fewest: u32,
+) -> Option<Item<Unusual>> {
+    if count < fewest {
+        return None;
+    }
+    let (mean, variance) = counts.usual(window)?;
+    if f64::from(count) < 3.0 * mean {
+        return None;
+    }
+    let tail = |count| overdispersed_tail(mean, variance, count);
+    let reached = tail(count);
+    if reached >= 0.01 {
+        return None;
+    }
+    let remarkable = if reached <= 1e-6 { 1e-6 } else { 0.01 };
+    let from = fewest.max((3.0 * mean) as u32);
+    let turn = (from..count).find(|count| tail(*count) <= remarkable).unwrap_or(count);
+    let (at, id) = *events.get(turn as usize - 1).or(events.last())?;
+    let mut item =
+        Item::new(event, dimension, u64::from(window), reached).usual(format!("{mean:.1} an hour"));
+    (item.at, item.id) = (at, id);
+    item.also = events.iter().take(10).map(|(_, id)| *id).collect();
+    // These belong to whichever event came last.
+    (item.target_id, item.source_ip) = (None, None);
+    Some(item)
 }
 
 /// The state machine.
@@ -155,6 +234,9 @@ pub struct ImpersonationSpike {
     /// Which callers a target has, as one more thing that accounts have in common.
     edges: Commons,
     episodes: BTreeMap<(i64, u64), Episode<Unusual>>,
+    /// Episodes with evidence that came since the watermark.
+    unsettled: BTreeSet<(i64, u64)>,
+    tools: Tools,
     tests: Daily,
 }
 
@@ -165,59 +247,52 @@ impl ImpersonationSpike {
             commons: Commons::new(settings.max_callers),
             edges: Commons::new(settings.max_callers),
             episodes: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            tools: Tools::default(),
             tests: Daily::default(),
             settings,
         }
     }
 
     /// What is unusual about one impersonation.
-    fn unusual(
-        &mut self,
-        event: &Event<'_>,
-        seen: &Sighting<'_>,
-        target: &str,
-    ) -> Vec<Item<Unusual>> {
+    fn unusual(&mut self, event: &Event<'_>, seen: &Sighting, target: &str) -> Vec<Item<Unusual>> {
         let max_targets = self.settings.max_targets;
         let caller = self.callers.touch(seen.account, seen.at, || Caller::new(seen.window));
         let news = caller.profile.learn(seen, &mut self.commons);
         if news.first_in_window {
             self.tests.add(seen.at);
         }
+        let began = caller.profile.activity.first;
         let mut items = Vec::new();
-        let usual = caller.profile.usual_networks(seen.window);
-        context(event, seen, &news, usual, &mut items);
+        context(event, seen, &news, &caller.profile, &mut items);
 
-        let window = u64::from(seen.window);
-        let count = caller.counts.add(seen.window);
-        if count >= FEWEST
-            && let Some((tail, mean)) = caller.counts.tail(seen.window, count)
-            && tail < 0.01
-            && f64::from(count) >= 3.0 * mean
-        {
-            // Half a decade each: a growing count is evidence anew only when it says more.
-            let step = (-tail.max(1e-30).log10() * 2.0) as u64;
-            let item = Item::new(event, Unusual::Count, join(window, step), tail);
-            items.push(item.observed(format!("{count} in an hour")).usual(format!("{mean:.1}")));
-        }
         let target_key = key(target);
-        let before = seen.window.saturating_sub(LEARNING_LAG);
-        if caller.meets(seen.window, target_key) {
-            let distinct = caller.distinct.add(seen.window);
-            if distinct >= 4
-                && let Some((tail, mean)) = caller.distinct.tail(seen.window, distinct)
-                && tail < 0.01
-                && f64::from(distinct) >= 3.0 * mean
-            {
-                let step = (-tail.max(1e-30).log10() * 2.0) as u64;
-                let item = Item::new(event, Unusual::Targets, join(window, step), tail);
-                let text = format!("{distinct} different ones in an hour");
-                items.push(item.observed(text).usual(format!("{mean:.1}")));
-            }
+        let before = known_before(seen.window);
+        let hour = caller.hour(seen.window);
+        let count = caller.counts.add(seen.window);
+        let sighting = (seen.at, seen.id);
+        if caller.hours[hour].see(target_key, sighting) {
+            caller.distinct.add(seen.window);
+        }
+        let hour = &caller.hours[hour];
+        let firsts = if count >= FEWEST { hour.firsts() } else { Vec::new() };
+        let spread = firsts.len() as u32;
+        let counted = (&caller.counts, seen.window, count);
+        if let Some(mut item) = far_above(event, Unusual::Count, counted, &hour.events, FEWEST) {
+            item.once = spread;
+            items.push(item.observed(format!("{count} in an hour")));
+        }
+        let counted = (&caller.distinct, seen.window, spread);
+        if let Some(item) = far_above(event, Unusual::Targets, counted, &firsts, 4) {
+            items.push(item.observed(format!("{spread} different ones in an hour")));
         }
         let first = caller.targets.see(target_key, seen.window, max_targets);
-        self.edges.adopt(seen.tenant, target_key, seen.account, seen.window, news.windows > 0);
+        if first == seen.window {
+            let switched = news.windows > 0;
+            self.edges.adopt(seen.tenant, target_key, seen.account, seen.window, switched);
+        }
         if first > before && news.windows > 0 {
-            let once = caller.targets.once_until(before);
+            let once = caller.targets.new_until(before, began, news.windows);
             let mut probability = novelty_tail(once, news.windows, 1, 1);
             match self.edges.standing(seen.tenant, target_key, seen.account, seen.window) {
                 Standing::Unseen => probability *= 0.5,
@@ -239,7 +314,7 @@ impl ImpersonationSpike {
         if matches!(event.outcome, Outcome::Denied | Outcome::Failure) {
             let first = caller.refusing.see(target_key, seen.window, max_targets);
             if first > before {
-                let once = caller.refusing.once_until(before);
+                let once = caller.refusing.new_until(before, began, news.windows);
                 let probability = novelty_tail(once, news.windows, 1, 1);
                 let mut item = Item::new(event, Unusual::Refusal, target_key, probability)
                     .observed(target)
@@ -251,16 +326,19 @@ impl ImpersonationSpike {
         items
     }
 
-    fn weigh(&self, account: u64, day: i64, findings: &mut Findings) {
+    /// Weighs the episode of `account` on `day` again and reports it if it has become one: pages
+    /// on arrival, and whatever is settled when the watermark has passed it.
+    fn weigh(&self, account: u64, day: i64, when: When, findings: &mut Findings) {
         let Some(episode) = self.episodes.get(&(day, account)) else { return };
         let before = self.episodes.get(&(day - 1, account));
         let mut items: Vec<&Item<Unusual>> = before.into_iter().flat_map(Episode::tail).collect();
         items.extend(episode.items());
+        items.retain(|item| when.includes(item.at));
         let tests = self.tests.mean_before(day * DAY).unwrap_or(USUAL_TESTS).max(100.0);
         let page_below = (self.settings.false_pages_per_day / tests).clamp(1e-7, 1e-3);
         let mut found: Option<(Severity, f64, Micros)> = None;
         for upto in 1..=items.len() {
-            let Some((severity, probability)) = severity(&items[..upto], page_below) else {
+            let Some((severity, probability)) = severity(&items[..upto], page_below, when) else {
                 continue;
             };
             let at = items[upto - 1].at;
@@ -278,7 +356,7 @@ impl ImpersonationSpike {
             }
         }
         let Some((severity, probability, raised_at)) = found else { return };
-        if raised_at < day * DAY {
+        if raised_at < day * DAY || !when.reports(severity) {
             return;
         }
         let mut finding = episode.finding(&PAGE, account, severity, raised_at, &items);
@@ -290,28 +368,28 @@ impl ImpersonationSpike {
 /// A network or a tool that the caller never used adds to what it does from there.
 fn context(
     event: &Event<'_>,
-    seen: &Sighting<'_>,
+    seen: &Sighting,
     news: &News,
-    usual: String,
+    profile: &Profile,
     items: &mut Vec<Item<Unusual>>,
 ) {
     let rare = |novel: &Novel| novel.probability < 0.1;
     if let (Some(novel), Some(network)) = (news.network.filter(rare), seen.network) {
         let item = Item::new(event, Unusual::Network, network.0, novel.probability);
-        items.push(item.observed(network.to_string()).usual(usual));
+        items.push(item.observed(network.to_string()).usual(profile.usual_networks(seen.window)));
     }
-    if let (Some(novel), Some(tool)) = (news.tool.filter(rare), seen.tool) {
-        let item = Item::new(event, Unusual::Tool, tool.key(), novel.probability);
+    if let (Some(novel), Some(tool)) = (news.tool.filter(rare), &seen.tool) {
+        let item = Item::new(event, Unusual::Tool, tool.key, novel.probability);
         items.push(item.observed(tool.to_string()));
     }
 }
 
 /// The tail of all of one dimension together.
-fn together(items: &[&Item<Unusual>]) -> f64 {
+fn together(items: &[&Item<Unusual>], when: When) -> f64 {
     let (Some(first), Some(last)) = (items.first(), items.last()) else { return 1.0 };
     match first.dimension {
         Unusual::Edge | Unusual::Refusal if first.windows >= 12 => {
-            let exposure = 1 + (last.at.div_euclid(HOUR) - first.at.div_euclid(HOUR)) as u32;
+            let exposure = when.windows(first.at, last.at);
             let several = novelty_tail(first.once, first.windows, exposure, items.len() as u32);
             items.iter().map(|item| item.probability).fold(several, f64::min)
         }
@@ -320,12 +398,14 @@ fn together(items: &[&Item<Unusual>]) -> f64 {
     }
 }
 
-fn severity(items: &[&Item<Unusual>], page_below: f64) -> Option<(Severity, f64)> {
+fn severity(items: &[&Item<Unusual>], page_below: f64, when: When) -> Option<(Severity, f64)> {
     let of = |dimension| {
         let items: Vec<_> = items.iter().copied().filter(|i| i.dimension == dimension).collect();
-        (together(&items), items)
+        (together(&items, when), items)
     };
-    let (count, _) = of(Unusual::Count);
+    let (count, counts) = of(Unusual::Count);
+    // Retries and backlogs go to one target, or the few that it always was.
+    let spread = counts.iter().map(|item| item.once).max().unwrap_or(0) >= 3;
     let (targets, _) = of(Unusual::Targets);
     let (edge, _) = of(Unusual::Edge);
     let (refused, refusals) = of(Unusual::Refusal);
@@ -344,14 +424,14 @@ fn severity(items: &[&Item<Unusual>], page_below: f64) -> Option<(Severity, f64)
         burst = burst.max(within);
     }
     let young = refusals.first().is_none_or(|item| item.windows < 12);
-    let burst_pages = burst >= REFUSING_PAGES && (young || refused <= 1e-3)
+    let burst_pages = burst >= REFUSING_PAGES && (young || refused <= page_below)
         || burst >= REFUSING && refused <= page_below;
     let many_targets = targets <= page_below && (edge <= 1e-3 || targets <= page_below * 1e-2);
     let joint_pages = joint <= page_below && groups >= 2;
 
     let severity = if joint_pages && joint <= page_below * 1e-5 || many_targets && groups >= 3 {
         Severity::Critical
-    } else if joint_pages || many_targets || burst_pages || count <= page_below * 1e-8 {
+    } else if joint_pages || many_targets || burst_pages || spread && count <= page_below * 1e-8 {
         Severity::High
     } else if volume <= page_below
         || burst >= REFUSING && (young || refused <= 0.01)
@@ -366,17 +446,8 @@ fn severity(items: &[&Item<Unusual>], page_below: f64) -> Option<(Severity, f64)
 
 fn write(finding: &mut Finding, items: &[&Item<Unusual>], probability: f64) {
     finding.dimensions = dimensions(items, Unusual::name, |_, items| {
-        Some(together(items)).filter(|probability| *probability < 1.0)
+        Some(together(items, When::Final)).filter(|probability| *probability < 1.0)
     });
-    // Of counts that grew only the last is worth reading.
-    for (name, dimension) in [("impersonations", Unusual::Count), ("targets", Unusual::Targets)] {
-        let last = items.iter().rev().find(|item| item.dimension == dimension);
-        if let (Some(last), Some(shown)) =
-            (last, finding.dimensions.iter_mut().find(|shown| shown.name == name))
-        {
-            shown.observed.clone_from(&last.observed);
-        }
-    }
     let caller = &finding.principal_id;
     let parts: Vec<String> = finding
         .dimensions
@@ -429,7 +500,7 @@ impl Detector for ImpersonationSpike {
             return;
         }
         let mut seen = Sighting::glance(event, principal);
-        seen.read(event);
+        seen.read(event, &mut self.tools);
         let items = self.unusual(event, &seen, target);
         if items.is_empty() {
             return;
@@ -437,14 +508,27 @@ impl Detector for ImpersonationSpike {
         let day = day_of(seen.at);
         let make = || Episode::new(Who::of(event, principal), day);
         let episode = self.episodes.entry((day, seen.account)).or_insert_with(make);
-        let changed = items.into_iter().fold(false, |changed, item| episode.add(item) || changed);
+        let changed = items.into_iter().fold(false, |changed, item| {
+            let counted = matches!(item.dimension, Unusual::Count | Unusual::Targets);
+            (if counted { episode.replace(item) } else { episode.add(item) }) || changed
+        });
         if changed {
-            self.weigh(seen.account, day, findings);
-            self.weigh(seen.account, day + 1, findings);
+            for day in [day, day + 1] {
+                self.weigh(seen.account, day, When::Arrival, findings);
+                self.unsettled.insert((day, seen.account));
+            }
         }
     }
 
-    fn close(&mut self, watermark: Micros, _: &mut Findings) {
+    fn close(&mut self, watermark: Micros, findings: &mut Findings) {
+        let when = When::Settled(watermark);
+        for (day, account) in std::mem::take(&mut self.unsettled) {
+            self.weigh(account, day, when, findings);
+            let episode = self.episodes.get(&(day, account));
+            if episode.is_some_and(|episode| !episode.is_settled(watermark)) {
+                self.unsettled.insert((day, account));
+            }
+        }
         let over = day_of(watermark) - 2;
         while let Some(((day, _), _)) = self.episodes.first_key_value()
             && *day < over
@@ -466,8 +550,4 @@ fn is_service_linked(identity: &str) -> bool {
 fn is_mighty(target: &str) -> bool {
     let lower = target.to_ascii_lowercase();
     MIGHTY.iter().any(|word| lower.contains(word))
-}
-
-fn join(window: u64, step: u64) -> u64 {
-    window << 16 | step.min(0xffff)
 }

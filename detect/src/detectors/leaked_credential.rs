@@ -31,14 +31,14 @@ use super::{Page, settings};
 use crate::baseline::account_key;
 use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::Commons;
-use crate::baseline::place::Tool;
+use crate::baseline::place::{Tool, Tools};
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::windows::Daily;
-use crate::episode::{Episode, Item, Who, day_of};
+use crate::episode::{Episode, Item, When, Who, day_of};
 use crate::{Detector, DetectorKind, Findings};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use telltale_schema::time::DAY;
 use telltale_schema::{Event, Kind, Micros, PrincipalKind, Severity};
 
@@ -97,7 +97,10 @@ pub struct LeakedCredential {
     lineage: Lineage,
     places: Places,
     exposures: Exposures,
-    episodes: BTreeMap<(i64, u64), Episode<Unusual>>,
+    episodes: Episodes,
+    /// Episodes with evidence that came since the watermark.
+    unsettled: BTreeSet<(i64, u64)>,
+    tools: Tools,
     tests: Daily,
     evicted: u64,
 }
@@ -111,6 +114,8 @@ impl LeakedCredential {
             places: Places::new(settings.max_credentials),
             exposures: Exposures::new(settings.max_credentials),
             episodes: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            tools: Tools::default(),
             tests: Daily::default(),
             evicted: 0,
             settings,
@@ -131,15 +136,14 @@ impl LeakedCredential {
 
     /// Whether evidence would be news; saves writing it out.
     fn wants(&self, account: u64, dimension: Unusual, value: u64, at: Micros) -> bool {
-        let episode = self.episodes.get(&(day_of(at), account));
-        episode.is_none_or(|episode| episode.wants(dimension, value, at))
+        wants(&self.episodes, account, dimension, value, at)
     }
 
     /// Evidence that follows from what is new about an event.
     fn novelties(
         &self,
         event: &Event<'_>,
-        seen: &Sighting<'_>,
+        seen: &Sighting,
         news: &News,
         profile: &Profile,
         items: &mut Vec<Item<Unusual>>,
@@ -154,19 +158,19 @@ impl LeakedCredential {
                 item.observed(network.to_string()).usual(profile.usual_networks(seen.window)),
             );
         }
-        if let (Some(novel), Some(tool)) = (news.tool.filter(rare), seen.tool)
-            && wants(Unusual::Tool, tool.key())
+        if let (Some(novel), Some(tool)) = (news.tool.filter(rare), &seen.tool)
+            && wants(Unusual::Tool, tool.key)
         {
-            let item = Item::new(event, Unusual::Tool, tool.key(), novel.probability);
+            let item = Item::new(event, Unusual::Tool, tool.key, novel.probability);
             items.push(item.observed(tool.to_string()).usual(format!(
                 "{} other tools in {} active hours",
                 profile.tools.until(seen.window).len().saturating_sub(1).max(1),
                 novel.windows,
             )));
         }
-        for (dimension, novel) in
-            [(Unusual::Operation, news.operation), (Unusual::Refusal, news.refusal)]
-        {
+        // A refused call is a new refusal and not a new operation as well.
+        let done = news.operation.filter(|_| !seen.refused);
+        for (dimension, novel) in [(Unusual::Operation, done), (Unusual::Refusal, news.refusal)] {
             if let Some(novel) = novel
                 && wants(dimension, seen.operation)
                 && (novel.windows == 0 || rare(&novel))
@@ -189,7 +193,7 @@ impl LeakedCredential {
     }
 
     /// Evidence of the sequence after a theft.
-    fn acts(&self, event: &Event<'_>, seen: &Sighting<'_>, news: &News) -> Vec<Item<Unusual>> {
+    fn acts(&self, event: &Event<'_>, seen: &Sighting, news: &News) -> Vec<Item<Unusual>> {
         let habit = news.operation.is_none();
         let mut items = Vec::new();
         if let Some(act) = act_of(event, seen.tool.as_ref(), habit) {
@@ -206,7 +210,7 @@ impl LeakedCredential {
                 items.push(item.observed(text));
             }
         }
-        let offensive = seen.tool.filter(|tool| tool.offensive && news.tool.is_some());
+        let offensive = seen.tool.as_ref().filter(|tool| tool.offensive && news.tool.is_some());
         if let Some(tool) = offensive {
             let dimension = Unusual::Act(acts::Act::OffensiveTool);
             if self.wants(seen.account, dimension, 0, seen.at) {
@@ -217,8 +221,9 @@ impl LeakedCredential {
         items
     }
 
-    /// Weighs the episode of `account` on `day` again and reports it if it has become one.
-    fn weigh(&self, account: u64, day: i64, findings: &mut Findings) {
+    /// Weighs the episode of `account` on `day` again and reports it if it has become one: pages
+    /// on arrival, and whatever is settled when the watermark has passed it.
+    fn weigh(&self, account: u64, day: i64, when: When, findings: &mut Findings) {
         let Some(episode) = self.episodes.get(&(day, account)) else { return };
         let before = self.episodes.get(&(day - 1, account));
         let mut items: Vec<&Item<Unusual>> = before.into_iter().flat_map(Episode::tail).collect();
@@ -231,12 +236,13 @@ impl LeakedCredential {
                 items.push(item);
             }
         }
+        items.retain(|item| when.includes(item.at));
         let tests = self.tests.mean_before(day * DAY).unwrap_or(USUAL_TESTS).max(200.0);
         let page_below = (self.settings.false_pages_per_day / tests).clamp(1e-7, 1e-3);
         let person = episode.who.principal_kind == PrincipalKind::Human;
-        let Some(verdict) = verdict(&items, page_below, person) else { return };
+        let Some(verdict) = verdict(&items, page_below, person, when) else { return };
         // What was over before the day began was reported with that day.
-        if verdict.raised_at < day * DAY {
+        if verdict.raised_at < day * DAY || !when.reports(verdict.severity) {
             return;
         }
         findings.raise(report::write(episode, account, &verdict, &items, &self.lineage));
@@ -247,14 +253,14 @@ impl Detector for LeakedCredential {
     fn observe(&mut self, event: &Event<'_>, findings: &mut Findings) {
         let Some(principal) = event.principal_id else { return };
         if event.kind == Kind::ExposureReported {
-            self.exposures.report(event, principal);
+            self.exposures.report(event, principal, findings);
         }
         if matches!(event.principal_kind, PrincipalKind::System | PrincipalKind::Anonymous) {
             return;
         }
         let mut seen = Sighting::glance(event, principal);
-        if !self.exposures.is_empty() && event.kind != Kind::ExposureReported {
-            self.exposures.used(event, principal, &self.lineage, findings);
+        if event.kind != Kind::ExposureReported {
+            self.exposures.used(event, seen.account, &self.lineage, findings);
         }
         if event.issued_credential_id.is_some() {
             self.lineage.minted(event, seen.account);
@@ -263,7 +269,7 @@ impl Detector for LeakedCredential {
         if profile.repeats(&seen) {
             return;
         }
-        seen.read(event);
+        seen.read(event, &mut self.tools);
         let news = profile.learn(&seen, &mut self.commons);
         if news.first_in_window {
             self.tests.add(seen.at);
@@ -271,8 +277,10 @@ impl Detector for LeakedCredential {
 
         let mut items = Vec::new();
         let mut elsewhere = Vec::new();
-        self.lineage.used(event, &seen, &mut items);
-        self.places.used(event, principal, &seen, &news, &mut items, &mut elsewhere);
+        let episodes = &self.episodes;
+        let wants = |dimension, value, at| wants(episodes, seen.account, dimension, value, at);
+        self.lineage.used(event, &seen, &wants, &mut items);
+        self.places.used(event, &seen, &news, &wants, &mut items, &mut elsewhere);
         let profile = self.profiles.get(seen.account).expect("the profile was touched above");
         self.novelties(event, &seen, &news, profile, &mut items);
         let acts = self.acts(event, &seen, &news);
@@ -285,7 +293,7 @@ impl Detector for LeakedCredential {
         if items.is_empty() && elsewhere.is_empty() && !watched {
             return;
         }
-        self.overlap(event, &seen, &news, &mut items);
+        self.overlap(event, &seen, &mut items);
         let mut changed = Vec::new();
         let who = Who::of(event, principal);
         for item in items {
@@ -312,12 +320,21 @@ impl Detector for LeakedCredential {
         changed.sort_unstable();
         changed.dedup();
         for (day, account) in changed {
-            self.weigh(account, day, findings);
-            self.weigh(account, day + 1, findings);
+            for day in [day, day + 1] {
+                self.weigh(account, day, When::Arrival, findings);
+                self.unsettled.insert((day, account));
+            }
         }
     }
 
     fn close(&mut self, watermark: Micros, findings: &mut Findings) {
+        for (day, account) in std::mem::take(&mut self.unsettled) {
+            self.weigh(account, day, When::Settled(watermark), findings);
+            let episode = self.episodes.get(&(day, account));
+            if episode.is_some_and(|episode| !episode.is_settled(watermark)) {
+                self.unsettled.insert((day, account));
+            }
+        }
         let over = day_of(watermark) - 2;
         while let Some(((day, _), _)) = self.episodes.first_key_value()
             && *day < over
@@ -339,24 +356,20 @@ impl Detector for LeakedCredential {
 
 impl LeakedCredential {
     /// Evidence that the owner went on working from a known network after a new one appeared.
-    fn overlap(
-        &self,
-        event: &Event<'_>,
-        seen: &Sighting<'_>,
-        news: &News,
-        items: &mut Vec<Item<Unusual>>,
-    ) {
+    fn overlap(&self, event: &Event<'_>, seen: &Sighting, items: &mut Vec<Item<Unusual>>) {
         let episode = self.episodes.get(&(day_of(seen.at), seen.account));
         let new = episode
             .into_iter()
             .flat_map(Episode::items)
             .chain(items.iter())
             .filter(|item| item.dimension == Unusual::Network)
-            .map(|item| (item.at, item.observed.clone()))
+            .map(|item| (item.at, item.value, item.observed.clone()))
             .min();
-        let Some((at, network)) = new else { return };
+        let Some((at, value, network)) = new else { return };
         let profile = self.profiles.get(seen.account);
-        let Some(familiar) = profile.and_then(|profile| profile.familiar_after(at)) else { return };
+        let Some(familiar) = profile.and_then(|profile| profile.familiar_after(at, value)) else {
+            return;
+        };
         if day_of(familiar.at) != day_of(seen.at)
             || !self.wants(seen.account, Unusual::Overlap, 0, familiar.at)
         {
@@ -368,9 +381,16 @@ impl LeakedCredential {
             .observed(format!("a known network goes on working beside {network}"));
         (item.at, item.id) = (familiar.at, familiar.id);
         (item.source_ip, item.target_id) = (None, None);
-        let _ = news;
         items.push(item);
     }
+}
+
+type Episodes = BTreeMap<(i64, u64), Episode<Unusual>>;
+
+/// Whether evidence would be news to the episode of `account`.
+fn wants(episodes: &Episodes, account: u64, dimension: Unusual, value: u64, at: Micros) -> bool {
+    let episode = episodes.get(&(day_of(at), account));
+    episode.is_none_or(|episode| episode.wants(dimension, value, at))
 }
 
 /// The key of an identity that is named as a target.
@@ -379,6 +399,6 @@ fn target_key(event: &Event<'_>, target: &str) -> u64 {
 }
 
 /// A tool that belongs on somebody's desk and not under a workload.
-fn is_desk(tool: &Tool<'_>) -> bool {
+fn is_desk(tool: &Tool) -> bool {
     tool.browser || matches!(tool.platform, "macos" | "windows") || tool.offensive
 }

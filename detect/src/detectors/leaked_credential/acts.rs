@@ -74,7 +74,7 @@ const SHARES: &[&str] = &[
 /// The step that `event` is, if it is one.
 ///
 /// `habit` says that the account is known for this operation; then it is no sign of a theft.
-pub fn act_of(event: &Event<'_>, tool: Option<&Tool<'_>>, habit: bool) -> Option<Act> {
+pub fn act_of(event: &Event<'_>, tool: Option<&Tool>, habit: bool) -> Option<Act> {
     let operation = event.operation.unwrap_or_default();
     let done = matches!(event.outcome, Outcome::Success | Outcome::Unknown);
     let builder = tool.is_some_and(|tool| tool.builder);

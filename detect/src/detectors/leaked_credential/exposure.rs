@@ -1,4 +1,7 @@
 //! Credentials that were reported as exposed, and their use since.
+//!
+//! A report may come later than uses that happened after it, so the uses of the last hour are kept
+//! as keys and looked through when a report arrives.
 
 use super::lineage::Lineage;
 use super::{PAGE, report, target_key};
@@ -6,7 +9,9 @@ use crate::Findings;
 use crate::baseline::account_key;
 use crate::baseline::bounded::Bounded;
 use crate::baseline::profile::key;
+use crate::engine::MAX_LATENESS;
 use crate::episode::Who;
+use std::collections::{BTreeSet, VecDeque};
 use telltale_schema::{Event, EventId, Finding, Micros};
 
 /// An exposed credential or account.
@@ -22,8 +27,9 @@ pub struct Exposure {
 /// Its use since the report.
 #[derive(Debug)]
 pub struct Uses {
+    /// Of the earliest use that was seen after the report had come; else of the report.
     pub who: Who,
-    pub account: u64,
+    known_from: Option<(Micros, EventId)>,
     pub credential_id: Option<String>,
     /// The earliest uses.
     pub first: Vec<(Micros, EventId)>,
@@ -33,20 +39,35 @@ pub struct Uses {
     pub children: Vec<String>,
 }
 
+/// Uses of the last hour that are kept as keys.
+const MAX_RECENT: usize = 1 << 17;
+
+/// One use, as keys.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    at: Micros,
+    id: EventId,
+    account: u64,
+    credential: u64,
+}
+
 #[derive(Debug)]
 pub struct Exposures {
     by_key: Bounded<Exposure>,
+    recent: VecDeque<Recent>,
+    newest: Micros,
     /// Those with uses that were not reported yet, in order.
-    changed: std::collections::BTreeSet<u64>,
+    changed: BTreeSet<u64>,
 }
 
 impl Exposures {
     pub fn new(cap: usize) -> Self {
-        Self { by_key: Bounded::new(cap), changed: Default::default() }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
+        Self {
+            by_key: Bounded::new(cap),
+            recent: VecDeque::new(),
+            newest: Micros::MIN,
+            changed: BTreeSet::new(),
+        }
     }
 
     pub fn evicted_total(&self) -> u64 {
@@ -54,53 +75,76 @@ impl Exposures {
     }
 
     /// Notes the report of an exposure: of the target's credentials, else of the one it names.
-    pub fn report(&mut self, event: &Event<'_>, principal: &str) {
-        let named = event.credential_id.filter(|_| event.target_id.is_none());
-        let (exposed, what) = match (event.target_id, named) {
-            (Some(target), _) => (target_key(event, target), target),
-            (None, Some(credential)) => (key(credential), credential),
-            (None, None) => (account_key(event, principal), principal),
+    pub fn report(&mut self, event: &Event<'_>, principal: &str, findings: &mut Findings) {
+        let (what, mut keys) = match (event.target_id, event.credential_id) {
+            // A target may be an identity or the credential itself.
+            (Some(target), _) => (target, vec![target_key(event, target), key(target)]),
+            (None, Some(credential)) => (credential, vec![key(credential)]),
+            (None, None) => (principal, vec![account_key(event, principal)]),
         };
         let (at, id) = (event.event_time, event.event_id);
-        let exposure = self.by_key.touch(exposed, at, || Exposure {
-            reported_at: at,
-            report: id,
-            what: what.to_owned(),
-            uses: None,
-            changed: false,
-        });
-        if (at, id) < (exposure.reported_at, exposure.report) {
-            (exposure.reported_at, exposure.report) = (at, id);
-        }
-        // A target may be the credential itself.
-        if let Some(target) = event.target_id
-            && key(target) != exposed
-        {
-            self.by_key.touch(key(target), at, || Exposure {
+        keys.dedup();
+        for exposed in keys {
+            let exposure = self.by_key.touch(exposed, at, || Exposure {
                 reported_at: at,
                 report: id,
-                what: target.to_owned(),
+                what: what.to_owned(),
                 uses: None,
                 changed: false,
             });
+            if (at, id) < (exposure.reported_at, exposure.report) {
+                (exposure.reported_at, exposure.report) = (at, id);
+            }
+            let reported_at = exposure.reported_at;
+            for recent in &self.recent {
+                let matches = recent.account == exposed || recent.credential == exposed;
+                if matches && recent.at > reported_at && recent.at > at {
+                    let new = || Uses::new(Who::of(event, what), recent.at);
+                    exposure.uses.get_or_insert_with(new).add((recent.at, recent.id));
+                }
+            }
+            if exposure.uses.is_some() {
+                findings.raise(report::exposed(&PAGE, exposed, exposure));
+            }
         }
     }
 
-    /// Notes the use of a credential if it, one above it, or its account is exposed.
+    /// Notes the use of a credential; counts it if it, one above it, or its account is exposed.
+    #[inline]
     pub fn used(
         &mut self,
         event: &Event<'_>,
-        principal: &str,
+        account: u64,
         lineage: &Lineage,
         findings: &mut Findings,
     ) {
-        let account = account_key(event, principal);
+        let credential = crate::baseline::text_key(event.credential_id);
+        let (at, id) = (event.event_time, event.event_id);
+        self.newest = self.newest.max(at);
+        while self.recent.len() >= MAX_RECENT
+            || self.recent.front().is_some_and(|first| first.at + MAX_LATENESS < self.newest)
+        {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Recent { at, id, account, credential });
+        if !self.by_key.is_empty() {
+            self.count(event, account, lineage, findings);
+        }
+    }
+
+    fn count(
+        &mut self,
+        event: &Event<'_>,
+        account: u64,
+        lineage: &Lineage,
+        findings: &mut Findings,
+    ) {
+        let at = event.event_time;
         let chain: Vec<u64> =
             event.credential_id.map_or_else(Vec::new, |id| lineage.chain(key(id)).collect());
         let exposed =
             chain.into_iter().chain([account]).find(|key| self.by_key.get(*key).is_some());
         let Some(exposed) = exposed else { return };
-        let at = event.event_time;
         let Some(exposure) = self.by_key.get_mut(exposed) else { return };
         let replaced = event
             .credential_id
@@ -108,28 +152,14 @@ impl Exposures {
         if at <= exposure.reported_at || replaced {
             return;
         }
-        let new = exposure.uses.is_none();
-        let uses = exposure.uses.get_or_insert_with(|| Uses {
-            who: Who::of(event, principal),
-            account,
-            credential_id: event.credential_id.map(str::to_owned),
-            first: Vec::new(),
-            last: at,
-            count: 0,
-            addresses: Vec::new(),
-            children: Vec::new(),
-        });
-        uses.count += 1;
-        uses.last = uses.last.max(at);
-        let sighting = (at, event.event_id);
-        if let Err(place) = uses.first.binary_search(&sighting) {
-            if place == 0 {
-                uses.who = Who::of(event, principal);
-                uses.account = account;
-                uses.credential_id = event.credential_id.map(str::to_owned);
-            }
-            uses.first.insert(place, sighting);
-            uses.first.truncate(Finding::MAX_EVENTS - 1);
+        let (new, sighting) = (exposure.uses.is_none(), (at, event.event_id));
+        let principal = event.principal_id.unwrap_or_default();
+        let uses = exposure.uses.get_or_insert_with(|| Uses::new(Who::of(event, principal), at));
+        uses.add(sighting);
+        if uses.known_from.is_none_or(|known| sighting < known) {
+            uses.known_from = Some(sighting);
+            uses.who = Who::of(event, principal);
+            uses.credential_id = event.credential_id.map(str::to_owned);
         }
         insert(&mut uses.addresses, event.source_ip);
         insert(&mut uses.children, event.issued_credential_id);
@@ -148,6 +178,30 @@ impl Exposures {
             {
                 findings.raise(report::exposed(&PAGE, exposed, exposure));
             }
+        }
+    }
+}
+
+impl Uses {
+    fn new(who: Who, at: Micros) -> Self {
+        Self {
+            who,
+            known_from: None,
+            credential_id: None,
+            first: Vec::new(),
+            last: at,
+            count: 0,
+            addresses: Vec::new(),
+            children: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, sighting: (Micros, EventId)) {
+        self.count += 1;
+        self.last = self.last.max(sighting.0);
+        if let Err(place) = self.first.binary_search(&sighting) {
+            self.first.insert(place, sighting);
+            self.first.truncate(Finding::MAX_EVENTS - 1);
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::verdict::Unusual;
 use crate::baseline::bounded::Bounded;
-use crate::baseline::place::Network;
 use crate::baseline::profile::{Sighting, key};
 use crate::baseline::windows::Daily;
 use crate::episode::Item;
@@ -126,40 +125,50 @@ impl Lineage {
     }
 
     /// Notes from where and with what a credential is used; evidence when that is a second place.
-    pub fn used(&mut self, event: &Event<'_>, seen: &Sighting<'_>, items: &mut Vec<Item<Unusual>>) {
+    pub fn used(
+        &mut self,
+        event: &Event<'_>,
+        seen: &Sighting,
+        wants: &dyn Fn(Unusual, u64, Micros) -> bool,
+        items: &mut Vec<Item<Unusual>>,
+    ) {
         let Some(id) = event.credential_id else { return };
         let credential = self.credentials.touch(key(id), seen.at, Credential::default);
         let habit = self.habits.touch(seen.account, seen.at, Habit::default);
         if credential.networks.is_empty() && credential.tools.is_empty() {
             habit.credentials.add(seen.at);
         }
-        let place = |value, text| Place { at: seen.at, id: seen.id, value, text };
         let network = seen.network.filter(|network| !network.is_private());
-        let second_network = network.and_then(|network: Network| {
-            let place = place(network.wide(), network.to_string());
-            second(&mut credential.networks, place)
+        let is_second_network = network.is_some_and(|network| {
+            second(&mut credential.networks, seen, network.wide(), || network.to_string())
         });
-        let second_tool = seen.tool.and_then(|tool| {
-            let place = place(tool.key(), tool.to_string());
-            second(&mut credential.tools, place)
-        });
+        let is_second_tool = seen
+            .tool
+            .as_ref()
+            .is_some_and(|tool| second(&mut credential.tools, seen, tool.key, || tool.to_string()));
+        let found = [
+            (is_second_network, &credential.networks, Unusual::CredentialNetwork),
+            (is_second_tool, &credential.tools, Unusual::CredentialTool),
+        ];
+        if !is_second_network && !is_second_tool {
+            return;
+        }
         let credentials = habit.credentials.sum_before(seen.at);
-        for (at, found) in [second_network, second_tool].into_iter().enumerate() {
-            let Some((first, place)) = found else { continue };
+        for (at, (is_second, places, dimension)) in found.into_iter().enumerate() {
+            let [first, place, ..] = places.as_slice() else { continue };
+            if !is_second {
+                continue;
+            }
             if !std::mem::replace(&mut credential.counted[at], true) {
                 habit.several[at].add(place.at);
             }
             let several = habit.several[at].sum_before(seen.at);
-            if credentials < ENOUGH {
-                continue;
-            }
             let probability = (several as f64 + 0.5) / (credentials as f64 + 1.0);
-            if probability > 0.1 {
+            if credentials < ENOUGH || probability > 0.1 || !wants(dimension, key(id), place.at) {
                 continue;
             }
-            let dimension = [Unusual::CredentialNetwork, Unusual::CredentialTool][at];
             let mut item = Item::new(event, dimension, key(id), probability.max(1e-4))
-                .observed(format!("{} after {}", place.text, first))
+                .observed(format!("{} after {}", place.text, first.text))
                 .usual(format!("one for each of {credentials} credentials"));
             (item.at, item.id) = (place.at, place.id);
             items.push(item);
@@ -167,19 +176,19 @@ impl Lineage {
     }
 }
 
-/// Notes a place; the second one by time, with the text of the first, if there are two.
-fn second(places: &mut Vec<Place>, place: Place) -> Option<(String, Place)> {
-    match places.iter_mut().find(|known| known.value == place.value) {
-        Some(known) if *known <= place => {}
-        Some(known) => *known = place,
-        None => {
-            places.push(place);
-        }
+/// Notes a place; whether there are two now.
+fn second(
+    places: &mut Vec<Place>,
+    seen: &Sighting,
+    value: u64,
+    text: impl FnOnce() -> String,
+) -> bool {
+    match places.iter_mut().find(|known| known.value == value) {
+        Some(known) if (known.at, known.id) <= (seen.at, seen.id) => return places.len() > 1,
+        Some(known) => (known.at, known.id) = (seen.at, seen.id),
+        None => places.push(Place { at: seen.at, id: seen.id, value, text: text() }),
     }
     places.sort_unstable();
     places.truncate(MAX_PLACES);
-    match places.as_slice() {
-        [first, second, ..] => Some((first.text.clone(), second.clone())),
-        _ => None,
-    }
+    places.len() > 1
 }

@@ -19,14 +19,20 @@ mod odds {
     pub const SECOND_NETWORK: f64 = 0.02;
     /// An instance seen by its private and by its public address: an endpoint beside a gateway.
     pub const ENDPOINT: f64 = 0.2;
-    /// The first network goes on being used after the second appeared.
-    pub const BOTH: f64 = 0.2;
+    /// The first network goes on being used after the second appeared: two gateways.
+    pub const BOTH: f64 = 0.05;
+    pub const BOTH_ENDPOINT: f64 = 0.8;
+    /// The second network is used with a tool that the first never showed.
+    pub const OTHER_TOOL: f64 = 0.2;
+    pub const OTHER_TOOL_ENDPOINT: f64 = 0.5;
     /// A laptop's system under a workload.
     pub const DESK: f64 = 0.01;
-    /// A person's browser behind the same address.
+    /// A person's browser behind the same address, where the instance is at home or away.
     pub const BROWSER: f64 = 0.01;
+    pub const BROWSER_AWAY: f64 = 0.002;
     /// A user's own key behind the same address: a jump host does that.
     pub const USER: f64 = 0.05;
+    pub const USER_AWAY: f64 = 0.01;
     /// A workload that asks who it is, away from its network.
     pub const WHO_AM_I: f64 = 0.1;
     /// A pod's account from a public address.
@@ -40,6 +46,7 @@ const DESK: u64 = 3;
 const NEIGHBOUR: u64 = 4;
 const WHO_AM_I: u64 = 5;
 const OUTSIDE: u64 = 6;
+const OTHER_TOOL: u64 = 7;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Stay {
@@ -47,6 +54,8 @@ struct Stay {
     id: EventId,
     last: Micros,
     network: Network,
+    /// Products of user agents, major versions told apart.
+    tools: Vec<u64>,
 }
 
 /// Who is behind one address.
@@ -55,7 +64,8 @@ struct Address {
     /// The first user with a key of their own, and the first browser.
     user: Option<Micros>,
     browser: Option<Micros>,
-    guests: Vec<(u64, Who, Item<Unusual>)>,
+    /// Instances seen there, and whether away from where they were first seen.
+    guests: Vec<(u64, Who, Item<Unusual>, bool)>,
 }
 
 #[derive(Debug)]
@@ -78,21 +88,24 @@ impl Places {
     pub fn used(
         &mut self,
         event: &Event<'_>,
-        principal: &str,
-        seen: &Sighting<'_>,
+        seen: &Sighting,
         news: &News,
+        wants: &dyn Fn(Unusual, u64, Micros) -> bool,
         items: &mut Vec<Item<Unusual>>,
         elsewhere: &mut Vec<(u64, Who, Item<Unusual>)>,
     ) {
         let (Some(address), Some(network)) = (event.source_ip, seen.network) else { return };
+        let Some(principal) = event.principal_id else { return };
         let instance = event.session_id.filter(|session| is_instance(session));
         let pod = principal.starts_with("system:serviceaccount:");
         let sign = |value, probability, text: String| {
             Item::new(event, Unusual::Place, value, probability).observed(text)
         };
-        let desk = seen.tool.filter(is_desk).filter(|_| news.tool.is_some());
+        let wants = |value| wants(Unusual::Place, value, seen.at);
+        let desk = seen.tool.as_ref().filter(|tool| is_desk(tool) && news.tool.is_some());
         if (instance.is_some() || pod || event.principal_kind == PrincipalKind::Workload)
             && let Some(tool) = desk
+            && wants(DESK)
         {
             items.push(sign(DESK, odds::DESK, format!("{tool}, which no workload is")));
         }
@@ -103,67 +116,81 @@ impl Places {
             self.host(event, principal, seen, address, elsewhere);
             return;
         };
-        self.stay(event, instance, seen, network, items);
-        let text = format!("{instance} behind {address}, where people work");
-        let guest = sign(NEIGHBOUR, 1.0, text);
+        let away = self.stay(event, instance, seen, network, &wants, items);
+        let text = || format!("{instance} behind {address}, where people work");
         let host = self.addresses.touch(key(address), seen.at, Address::default);
-        if let Some(probability) = host.odds() {
-            let mut item = guest.clone();
-            item.probability = probability;
-            items.push(item);
+        if let Some(probability) = host.odds(away)
+            && wants(NEIGHBOUR)
+        {
+            items.push(sign(NEIGHBOUR, probability, text()));
         }
         if !host.guests.iter().any(|(account, ..)| *account == seen.account)
             && host.guests.len() < MAX_GUESTS
         {
-            host.guests.push((seen.account, Who::of(event, principal), guest));
+            let guest = sign(NEIGHBOUR, 1.0, text());
+            host.guests.push((seen.account, Who::of(event, principal), guest, away));
         }
     }
 
-    /// The networks of one instance.
+    /// The networks of one instance; whether this one is another than its first.
     fn stay(
         &mut self,
         event: &Event<'_>,
         instance: &str,
-        seen: &Sighting<'_>,
+        seen: &Sighting,
         network: Network,
+        wants: &dyn Fn(u64) -> bool,
         items: &mut Vec<Item<Unusual>>,
-    ) {
+    ) -> bool {
+        let tool =
+            event.user_agent.map_or(0, |agent| key(agent.split('/').next().unwrap_or(agent)));
         let stays = self.instances.touch(join_keys(seen.account, key(instance)), seen.at, Vec::new);
         match stays.iter_mut().find(|stay| stay.network == network) {
             Some(stay) => {
                 (stay.first, stay.id) = (stay.first, stay.id).min((seen.at, seen.id));
                 stay.last = stay.last.max(seen.at);
+                if stay.tools.len() < MAX_NETWORKS && !stay.tools.contains(&tool) {
+                    stay.tools.push(tool);
+                }
             }
             None => {
-                stays.push(Stay { first: seen.at, id: seen.id, last: seen.at, network });
+                let (first, last) = (seen.at, seen.at);
+                stays.push(Stay { first, id: seen.id, last, network, tools: vec![tool] });
             }
         }
         stays.sort_unstable();
         stays.truncate(MAX_NETWORKS);
-        let Some((home, others)) = stays.split_first() else { return };
-        let Some(away) = others.iter().find(|stay| stay.network.wide() != home.network.wide())
-        else {
-            return;
-        };
-        let probability = if away.network.is_private() || home.network.is_private() {
-            odds::ENDPOINT
-        } else {
-            odds::SECOND_NETWORK
+        let Some((home, others)) = stays.split_first() else { return false };
+        let is_away = |stay: &&Stay| stay.network.wide() != home.network.wide();
+        // Of several the public one is the stranger: endpoints are many.
+        let endpoint = |stay: &Stay| stay.network.is_private() != home.network.is_private();
+        let away = others.iter().filter(is_away).min_by_key(|stay| (endpoint(stay), stay.first));
+        let Some(away) = away else { return false };
+        let [second, both, other_tool] = match endpoint(away) {
+            true => [odds::ENDPOINT, odds::BOTH_ENDPOINT, odds::OTHER_TOOL_ENDPOINT],
+            false => [odds::SECOND_NETWORK, odds::BOTH, odds::OTHER_TOOL],
         };
         let usual = home.network.to_string();
         let sign = |value, probability, text: String| {
             Item::new(event, Unusual::Place, value, probability).observed(text).usual(usual.clone())
         };
-        let mut second = sign(SECOND, probability, format!("{instance} from {}", away.network));
-        (second.at, second.id) = (away.first, away.id);
-        items.push(second);
-        if home.last > away.first {
-            items.push(sign(BOTH, odds::BOTH, format!("{instance} from both at once")));
+        if wants(SECOND) {
+            let mut second = sign(SECOND, second, format!("{instance} from {}", away.network));
+            (second.at, second.id) = (away.first, away.id);
+            items.push(second);
+        }
+        if home.last > away.first && wants(BOTH) {
+            items.push(sign(BOTH, both, format!("{instance} from both at once")));
+        }
+        if !away.tools.iter().any(|tool| home.tools.contains(tool)) && wants(OTHER_TOOL) {
+            let text = "with a tool that is not the instance's".to_owned();
+            items.push(sign(OTHER_TOOL, other_tool, text));
         }
         let asks = event.operation.is_some_and(|name| name.contains("GetCallerIdentity"));
-        if asks && network == away.network {
+        if asks && network == away.network && wants(WHO_AM_I) {
             items.push(sign(WHO_AM_I, odds::WHO_AM_I, "asked who it is".to_owned()));
         }
+        network.wide() != home.network.wide()
     }
 
     /// An address from which somebody works who is no instance.
@@ -171,28 +198,26 @@ impl Places {
         &mut self,
         event: &Event<'_>,
         principal: &str,
-        seen: &Sighting<'_>,
+        seen: &Sighting,
         address: &str,
         elsewhere: &mut Vec<(u64, Who, Item<Unusual>)>,
     ) {
-        let browser = seen.tool.is_some_and(|tool| tool.browser);
+        let browser = seen.tool.as_ref().is_some_and(|tool| tool.browser);
         let person = event.principal_kind == PrincipalKind::Human || principal.contains(":user/");
         if !browser && !person {
             return;
         }
         let host = self.addresses.touch(key(address), seen.at, Address::default);
-        let before = host.odds();
+        let before = host.odds(false);
         let earliest = |known: Option<Micros>| Some(known.map_or(seen.at, |at| at.min(seen.at)));
         host.user = earliest(host.user);
         if browser {
             host.browser = earliest(host.browser);
         }
-        if host.odds() != before
-            && let Some(probability) = host.odds()
-        {
-            for (account, who, guest) in &host.guests {
+        if host.odds(false) != before {
+            for (account, who, guest, away) in &host.guests {
                 let mut item = guest.clone();
-                item.probability = probability;
+                item.probability = host.odds(*away).unwrap_or(1.0);
                 elsewhere.push((*account, who.clone(), item));
             }
         }
@@ -200,9 +225,11 @@ impl Places {
 }
 
 impl Address {
-    fn odds(&self) -> Option<f64> {
+    fn odds(&self, away: bool) -> Option<f64> {
         match (self.browser, self.user) {
+            (Some(_), _) if away => Some(odds::BROWSER_AWAY),
             (Some(_), _) => Some(odds::BROWSER),
+            (None, Some(_)) if away => Some(odds::USER_AWAY),
             (None, Some(_)) => Some(odds::USER),
             (None, None) => None,
         }

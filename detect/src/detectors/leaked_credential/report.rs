@@ -5,7 +5,7 @@ use super::exposure::Exposure;
 use super::lineage::Lineage;
 use super::verdict::{Unusual, Verdict, together};
 use crate::detectors::Page;
-use crate::episode::{Episode, Item, dimensions, finding_id};
+use crate::episode::{Episode, Item, When, dimensions, finding_id};
 use telltale_schema::time::format_instant;
 use telltale_schema::{Dimension, Finding, Severity};
 
@@ -42,7 +42,7 @@ pub fn write(
     finding.dimensions =
         dimensions(&grouped.iter().collect::<Vec<_>>(), Unusual::name, |kind, items| match kind {
             Unusual::Operation | Unusual::Refusal => {
-                Some(together(items)).filter(|probability| *probability < 1.0)
+                Some(together(items, When::Final)).filter(|probability| *probability < 1.0)
             }
             Unusual::Act(_) => None,
             Unusual::Place => Some(items.iter().map(|item| item.probability).product()),

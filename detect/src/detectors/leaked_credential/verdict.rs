@@ -2,7 +2,7 @@
 
 use super::acts::Act;
 use crate::baseline::tail::{fisher, novelty_tail};
-use crate::episode::Item;
+use crate::episode::{Item, When};
 use telltale_schema::time::{HOUR, MINUTE};
 use telltale_schema::{Micros, Severity};
 
@@ -64,43 +64,80 @@ pub struct Verdict {
 }
 
 /// Evidence put together up to some moment.
-#[derive(Default)]
 struct Sum<'a> {
-    seen: Vec<&'a Item<Unusual>>,
+    when: When,
     operations: Vec<&'a Item<Unusual>>,
     refusals: Vec<&'a Item<Unusual>>,
-    acts: Vec<(Act, u64)>,
+    /// Acts, and how often each with another value.
+    acts: Vec<(Act, u32)>,
+    whence: f64,
+    with: f64,
+    overlap: f64,
+    hour: f64,
+    /// The product over distinct signs of a wrong place.
+    place: f64,
+    /// The tails of the new operations and refusals.
+    what: f64,
+    refused: f64,
     /// The most operations refused, and services used, in a short time.
-    refused: usize,
+    refused_count: usize,
     services: usize,
 }
 
-impl Sum<'_> {
-    fn least(&self, kinds: &[Unusual]) -> f64 {
-        let of_kind = self.seen.iter().filter(|item| kinds.contains(&item.dimension));
-        of_kind.map(|item| item.probability).fold(1.0, f64::min)
-    }
-
-    /// The product over distinct signs of a wrong place.
-    fn place(&self) -> f64 {
-        let signs = self.seen.iter().filter(|item| item.dimension == Unusual::Place);
-        signs.map(|item| item.probability).product()
-    }
-
-    /// The sequence after a theft, in powers of ten, and whether it took or only looked.
-    fn sequence(&self) -> (f64, bool, bool) {
-        let mut weight = 0.0;
-        let mut distinct: Vec<Act> = Vec::new();
-        for (act, _) in &self.acts {
-            let repeated = distinct.contains(act);
-            // A second share or key adds half of what the first says; further ones nothing.
-            let times = self.acts.iter().filter(|(other, _)| other == act).count();
-            if !repeated {
-                weight += act.weight() * if times > 1 { 1.5 } else { 1.0 };
-                distinct.push(*act);
-            }
+impl<'a> Sum<'a> {
+    fn new(when: When) -> Self {
+        Self {
+            when,
+            operations: Vec::new(),
+            refusals: Vec::new(),
+            acts: Vec::new(),
+            whence: 1.0,
+            with: 1.0,
+            overlap: 1.0,
+            hour: 1.0,
+            place: 1.0,
+            what: 1.0,
+            refused: 1.0,
+            refused_count: 0,
+            services: 0,
         }
-        let refused = match self.refused {
+    }
+
+    fn add(&mut self, item: &'a Item<Unusual>) {
+        let probability = item.probability;
+        match item.dimension {
+            Unusual::Network | Unusual::CredentialNetwork => {
+                self.whence = self.whence.min(probability);
+            }
+            Unusual::Tool | Unusual::CredentialTool => self.with = self.with.min(probability),
+            Unusual::Overlap => self.overlap = self.overlap.min(probability),
+            Unusual::Hour => self.hour = self.hour.min(probability),
+            Unusual::Place => self.place *= probability,
+            Unusual::Operation => {
+                self.operations.push(item);
+                let services = densest(&self.operations, BREADTH, |item| item.group);
+                self.services = self.services.max(services);
+                self.what = self.what.min(together(&self.operations, self.when));
+            }
+            Unusual::Refusal => {
+                self.refusals.push(item);
+                let refused = densest(&self.refusals, BURST, |item| item.value);
+                self.refused_count = self.refused_count.max(refused);
+                self.refused = self.refused.min(together(&self.refusals, self.when));
+            }
+            Unusual::Act(act) => match self.acts.iter_mut().find(|(known, _)| *known == act) {
+                Some((_, times)) => *times += 1,
+                None => self.acts.push((act, 1)),
+            },
+        }
+    }
+
+    /// The sequence after a theft, in powers of ten, and whether it took and whether it looked.
+    fn sequence(&self) -> (f64, bool, bool) {
+        // A second share or key adds half of what the first says; further ones nothing.
+        let weight = |(act, times): &(Act, u32)| act.weight() * if *times > 1 { 1.5 } else { 1.0 };
+        let acts: f64 = self.acts.iter().map(weight).sum();
+        let refused = match self.refused_count {
             0..3 => 0.0,
             3..5 => 1.0,
             5..10 => 1.5,
@@ -111,11 +148,12 @@ impl Sum<'_> {
             5..9 => 0.5,
             _ => 1.0,
         };
-        let looked = refused >= 1.0
-            || distinct
-                .iter()
-                .any(|act| matches!(act, Act::WhoAmI | Act::GrantToSelf | Act::OffensiveTool));
-        (weight + refused + broad, distinct.iter().any(|act| act.takes()), looked)
+        let looks = |act: Act| matches!(act, Act::WhoAmI | Act::GrantToSelf | Act::OffensiveTool);
+        (
+            acts + refused + broad,
+            self.acts.iter().any(|(act, _)| act.takes()),
+            refused >= 1.0 || self.acts.iter().any(|(act, _)| looks(*act)),
+        )
     }
 }
 
@@ -134,37 +172,28 @@ fn densest(items: &[&Item<Unusual>], length: Micros, key: impl Fn(&Item<Unusual>
 }
 
 /// The tail of several new things of one dimension over the windows in which they came.
-pub fn together(items: &[&Item<Unusual>]) -> f64 {
+pub fn together(items: &[&Item<Unusual>], when: When) -> f64 {
     let (Some(first), Some(last)) = (items.first(), items.last()) else { return 1.0 };
     if first.windows < YOUNG {
         return 1.0;
     }
-    let exposure = 1 + (last.at.div_euclid(HOUR) - first.at.div_euclid(HOUR)) as u32;
+    let exposure = when.windows(first.at, last.at);
     novelty_tail(first.once, first.windows, exposure, items.len() as u32)
 }
 
 /// Weighs evidence in order of time; `None` while it is not worth a ticket.
 ///
 /// `page_below` is the tail probability that the budget of false pages affords.
-pub fn verdict(items: &[&Item<Unusual>], page_below: f64, person: bool) -> Option<Verdict> {
-    let mut sum = Sum::default();
+pub fn verdict(
+    items: &[&Item<Unusual>],
+    page_below: f64,
+    person: bool,
+    when: When,
+) -> Option<Verdict> {
+    let mut sum = Sum::new(when);
     let mut found: Option<Verdict> = None;
     for item in items {
-        sum.seen.push(item);
-        match item.dimension {
-            Unusual::Operation => {
-                sum.operations.push(item);
-                let services = densest(&sum.operations, BREADTH, |item| item.group);
-                sum.services = sum.services.max(services);
-            }
-            Unusual::Refusal => {
-                sum.refusals.push(item);
-                let refused = densest(&sum.refusals, BURST, |item| item.value);
-                sum.refused = sum.refused.max(refused);
-            }
-            Unusual::Act(act) => sum.acts.push((act, item.value)),
-            _ => {}
-        }
+        sum.add(item);
         let (severity, probability, sequence) = weigh(&sum, page_below, person);
         let Some(severity) = severity else { continue };
         match &mut found {
@@ -174,10 +203,10 @@ pub fn verdict(items: &[&Item<Unusual>], page_below: f64, person: bool) -> Optio
             Some(verdict) => {
                 if severity > verdict.severity {
                     // It is for the page that the time counts, not for the ticket before it.
-                    verdict.severity = severity;
-                    if severity == Severity::High || !verdict.severity.pages() {
+                    if !verdict.severity.pages() {
                         verdict.raised_at = item.at;
                     }
+                    verdict.severity = severity;
                 }
                 verdict.probability = verdict.probability.min(probability);
                 verdict.sequence = verdict.sequence.max(sequence);
@@ -189,14 +218,11 @@ pub fn verdict(items: &[&Item<Unusual>], page_below: f64, person: bool) -> Optio
 
 fn weigh(sum: &Sum<'_>, page_below: f64, person: bool) -> (Option<Severity>, f64, f64) {
     let page_below = if person { page_below / 10.0 } else { page_below };
-    let place = sum.place();
-    let whence = sum.least(&[Unusual::Network, Unusual::CredentialNetwork]).min(place);
-    let with = sum.least(&[Unusual::Tool, Unusual::CredentialTool]);
+    let place = sum.place;
+    let whence = sum.whence.min(place);
+    let (with, what, refused, overlap, hour) =
+        (sum.with, sum.what, sum.refused, sum.overlap, sum.hour);
     let (sequence, takes, looked) = sum.sequence();
-    let what = together(&sum.operations);
-    let refused = together(&sum.refusals);
-    let overlap = sum.least(&[Unusual::Overlap]);
-    let hour = sum.least(&[Unusual::Hour]);
     let steps = if sequence >= 1.0 { 10f64.powf(-sequence) } else { 1.0 };
     let probability =
         fisher(&[whence * overlap, with, what, (refused * steps).max(1e-9), hour], DIMENSIONS);
@@ -218,7 +244,8 @@ fn weigh(sum: &Sum<'_>, page_below: f64, person: bool) -> (Option<Severity>, f64
         Some(Severity::High)
     } else if (probability <= page_below * 20.0 && groups >= 2)
         || place <= 1.1e-2
-        || sequence >= 2.0
+        || whence * overlap <= 1e-4
+        || sequence >= 2.0 && !sum.acts.is_empty()
     {
         Some(Severity::Medium)
     } else {

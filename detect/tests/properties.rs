@@ -1,0 +1,143 @@
+//! What holds for every detector, whatever the events are.
+
+mod estate;
+mod support;
+
+use estate::{Estate, Random};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use support::{Record, run};
+use telltale_detect::{Engine, detectors, merge};
+use telltale_schema::Finding;
+use telltale_schema::time::{DAY, MINUTE};
+
+const LATENESS: i64 = 30 * MINUTE;
+
+/// A week of an estate with attacks in it, in order of time.
+static WEEK: LazyLock<Vec<Record>> = LazyLock::new(|| {
+    let mut records = Estate::new(11, 21, true).records;
+    // The attacks begin on the ninth day; what lies long before only makes the test slow.
+    let keep = |record: &Record| {
+        let account = record.principal_id.as_deref().unwrap_or_default();
+        account.ends_with("forgotten")
+            || record.at > estate::START + 5 * DAY
+                && record.at < estate::START + 14 * DAY
+                && !account.ends_with(['1', '3', '7', '9'])
+    };
+    records.retain(keep);
+    records
+});
+
+/// The same events in an order that an engine with `LATENESS` accepts.
+fn shuffled(records: &[Record], seed: u64) -> Vec<Record> {
+    let mut random = Random(seed);
+    let mut late: Vec<(i64, &Record)> =
+        records.iter().map(|record| (record.at + random.below(LATENESS), record)).collect();
+    late.sort_by_key(|(arrival, record)| (*arrival, record.id));
+    late.into_iter().map(|(_, record)| record.clone()).collect()
+}
+
+fn by_id(findings: Vec<Finding>) -> BTreeMap<String, Finding> {
+    findings.into_iter().map(|finding| (finding.id.clone(), finding)).collect()
+}
+
+fn assert_same(left: Vec<Finding>, right: Vec<Finding>) {
+    let (left, right) = (by_id(left), by_id(right));
+    for (id, finding) in left.iter().chain(&right) {
+        let text = |found: Option<&Finding>| format!("{found:#?}");
+        let (left, right) = (text(left.get(id)), text(right.get(id)));
+        let differ = left.lines().zip(right.lines()).find(|(left, right)| left != right);
+        assert!(left == right, "{}: {differ:?}", finding.sentence);
+    }
+    assert_eq!(left.len(), right.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 0, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn order_within_the_lateness_does_not_matter(seed in any::<u64>()) {
+        assert_same(run(&WEEK, 0), run(&shuffled(&WEEK, seed), LATENESS));
+    }
+}
+
+#[test]
+fn the_week_has_something_to_find() {
+    let findings = run(&WEEK, 0);
+    for kind in detectors::KINDS {
+        assert!(
+            findings.iter().any(|finding| finding.detector == kind.name),
+            "{} found nothing",
+            kind.name
+        );
+    }
+}
+
+#[test]
+fn one_engine_for_each_detector_finds_the_same() {
+    let apart = detectors::KINDS.iter().map(|kind| {
+        let detector = (kind.build)(toml::Table::new()).expect("an empty table is every default");
+        let mut engine = Engine::new(vec![detector], LATENESS);
+        WEEK.iter().for_each(|record| engine.observe(&record.event()));
+        engine.finish();
+        engine.findings()
+    });
+    assert_eq!(merge(apart), run(&WEEK, LATENESS));
+}
+
+#[test]
+fn taking_findings_between_batches_changes_nothing_and_they_only_grow() {
+    let mut engine = Engine::new(detectors::defaults(), LATENESS);
+    let mut latest: BTreeMap<String, Finding> = BTreeMap::new();
+    for batch in shuffled(&WEEK, 5).chunks(97) {
+        batch.iter().for_each(|record| engine.observe(&record.event()));
+        for finding in engine.take() {
+            if let Some(known) = latest.insert(finding.id.clone(), finding.clone()) {
+                assert!(finding.severity >= known.severity, "{known:?} became {finding:?}");
+            }
+        }
+    }
+    engine.finish();
+    latest.extend(by_id(engine.take()));
+    assert_eq!(latest, by_id(engine.findings()));
+    assert_same(run(&WEEK, 0), engine.findings());
+}
+
+#[test]
+fn findings_are_whole() {
+    for finding in run(&WEEK, 0) {
+        assert_eq!(finding.id.len(), 32);
+        assert!(finding.event_ids.len() <= Finding::MAX_EVENTS);
+        assert!(!finding.title.is_empty() && finding.sentence.ends_with('.'), "{finding:?}");
+        assert!(!finding.sentence.contains("  "), "{}", finding.sentence);
+        assert!(!finding.dimensions.is_empty());
+        assert!((2..=5).contains(&finding.next_steps.len()));
+        assert!(finding.first_seen <= finding.last_seen);
+        let page_without_evidence = finding.severity.pages() && finding.event_ids.is_empty();
+        assert!(!page_without_evidence, "{finding:?}");
+        for dimension in &finding.dimensions {
+            assert!(dimension.probability.is_none_or(|p| (0.0..=1.0).contains(&p)));
+        }
+    }
+}
+
+#[test]
+fn bounds_hold_and_are_counted() {
+    let table = |text: &str| text.parse::<toml::Table>().expect("a table");
+    let mut engine = Engine::new(
+        vec![
+            detectors::build("dormant_account", table("max_accounts = 16")).expect("known"),
+            detectors::build("impersonation_spike", table("max_callers = 16")).expect("known"),
+            detectors::build(
+                "leaked_credential",
+                table("max_accounts = 16\nmax_credentials = 16\nmax_episodes = 4"),
+            )
+            .expect("known"),
+        ],
+        0,
+    );
+    WEEK.iter().for_each(|record| engine.observe(&record.event()));
+    engine.finish();
+    assert!(engine.evicted_total() > 0);
+}
