@@ -3,6 +3,7 @@
 use cpu_time::ThreadTime;
 use serde::Deserialize;
 use std::borrow::Cow;
+use telltale_simulate::Estate;
 
 /// Text without a copy where it has no escapes; `Option<Cow<str>>` would always copy.
 #[derive(Deserialize)]
@@ -127,17 +128,31 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The bytes of the file that the command line names, else simulated records of `log`.
+/// The seeds of the command line, else those given.
+pub fn seeds(usual: &[u64]) -> Vec<u64> {
+    let named: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    if named.is_empty() { usual.to_vec() } else { named }
+}
+
+/// The bytes of the file that the command line names, else simulated records of `log`, without
+/// repeats: `MEGABYTES` of them (default 120).
 pub fn input(log: &str) -> Vec<u8> {
-    match std::env::args().skip(1).find(|argument| !argument.starts_with("--")) {
-        Some(path) => {
-            std::fs::read(&path).unwrap_or_else(|cause| panic!("cannot read `{path}`: {cause}"))
-        }
-        None => {
-            let _ = log;
-            panic!("name a file")
+    if let Some(path) = std::env::args().skip(1).find(|argument| !argument.starts_with("--")) {
+        return std::fs::read(&path)
+            .unwrap_or_else(|cause| panic!("cannot read `{path}`: {cause}"));
+    }
+    let megabytes = std::env::var("MEGABYTES").ok().and_then(|text| text.parse().ok());
+    let wanted = megabytes.unwrap_or(120usize) << 20;
+    let mut bytes = Vec::with_capacity(wanted + 4096);
+    let estate = Estate { seed: 1, days: 365, ..Estate::default() };
+    for record in estate.stream().filter(|record| record.log == log) {
+        bytes.extend_from_slice(record.text.as_bytes());
+        bytes.push(b'\n');
+        if bytes.len() >= wanted {
+            break;
         }
     }
+    bytes
 }
 
 /// Whole lines in blocks of about `bytes`.
