@@ -3,7 +3,7 @@
 use super::commons::{Commons, Standing};
 use super::known::Known;
 use super::place::{Network, Tool, Tools};
-use super::tail::{RAREST, novelty_tail};
+use super::tail::{NoveltyOfOne, RAREST};
 use super::windows::{Activity, Window, known_before, window_of};
 use super::{account_key, join_keys, text_key};
 use telltale_schema::time::MINUTE;
@@ -96,6 +96,8 @@ pub struct Profile {
     pub tools: Known,
     pub operations: Known,
     pub refusals: Known,
+    /// Of networks, tools, operations and refusals.
+    tails: [NoveltyOfOne; 4],
     last: (u64, i64, Micros),
     /// The first sighting from a known network in each of the latest parts of an hour.
     familiar: Vec<Familiar>,
@@ -133,12 +135,15 @@ impl Profile {
         let began = self.activity.first;
         let mut news = News { windows, first_in_window, ..News::default() };
 
-        let value_of = |known: &mut Known, value: u64, cap: usize| {
+        let value_of = |known: &mut Known, tail: &mut NoveltyOfOne, value: u64, cap: usize| {
             let was_known = known.first(value).is_some_and(|first| first <= seen.window);
             let first = known.see(value, seen.window, cap);
             let own = (first > before).then(|| {
-                let once = known.new_until(before, began, windows);
-                Novel { probability: novelty_tail(once, windows, 1, 1), once, windows }
+                let once = match windows {
+                    0 => 0,
+                    _ => known.new_until(before, began, windows),
+                };
+                Novel { probability: tail.tail(once, windows), once, windows }
             });
             (was_known, own)
         };
@@ -146,12 +151,15 @@ impl Profile {
             let near = self.networks.knew(network.wide(), before);
             // The wide network is remembered beside the near ones, under its own number.
             self.networks.see(network.wide(), seen.window, MAX_NETWORKS);
-            (network, near, value_of(&mut self.networks, network.0, MAX_NETWORKS))
+            (
+                network,
+                near,
+                value_of(&mut self.networks, &mut self.tails[0], network.0, MAX_NETWORKS),
+            )
         });
-        let tool = seen
-            .tool
-            .as_ref()
-            .map(|tool| (tool.key, value_of(&mut self.tools, tool.key, MAX_TOOLS)));
+        let tool = seen.tool.as_ref().map(|tool| {
+            (tool.key, value_of(&mut self.tools, &mut self.tails[1], tool.key, MAX_TOOLS))
+        });
         let is_new = |own: Option<Novel>| own.is_some_and(|novel| novel.probability < 0.1);
         let moves = network.is_some_and(|(.., (_, own))| is_new(own));
         let changes = tool.is_some_and(|(_, (_, own))| is_new(own));
@@ -188,16 +196,11 @@ impl Profile {
         if let Some((value, (_, own))) = tool {
             news.tool = own.map(|own| weigh(own, value, None, false));
         }
-        let own = |known: &mut Known, value: u64| {
-            let first = known.see(value, seen.window, MAX_OPERATIONS);
-            (first > before).then(|| {
-                let once = known.new_until(before, began, windows);
-                Novel { probability: novelty_tail(once, windows, 1, 1), once, windows }
-            })
-        };
-        news.operation = own(&mut self.operations, seen.operation);
+        let [.., of_operations, of_refusals] = &mut self.tails;
+        let (operation, cap) = (seen.operation, MAX_OPERATIONS);
+        (_, news.operation) = value_of(&mut self.operations, of_operations, operation, cap);
         if seen.refused {
-            news.refusal = own(&mut self.refusals, seen.operation);
+            (_, news.refusal) = value_of(&mut self.refusals, of_refusals, operation, cap);
         }
         if first_in_window && windows >= 5 * 24 / 8 {
             let near = self.activity.count_near_hour(seen.window, before);

@@ -46,6 +46,30 @@ pub fn novelty_tail(once: u32, windows: u32, exposure: u32, count: u32) -> f64 {
     tail.max(RAREST)
 }
 
+/// [`novelty_tail`] of one value in one window, remembered for the pair that was asked for last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoveltyOfOne {
+    asked: Option<(u32, u32, f64)>,
+}
+
+impl NoveltyOfOne {
+    /// Without any history everything is new, and its probability is not worth computing.
+    const UNKNOWN: f64 = 0.3;
+
+    #[inline]
+    pub fn tail(&mut self, once: u32, windows: u32) -> f64 {
+        match self.asked {
+            _ if windows == 0 => Self::UNKNOWN,
+            Some((known, over, tail)) if (known, over) == (once, windows) => tail,
+            _ => {
+                let tail = novelty_tail(once, windows, 1, 1);
+                self.asked = Some((once, windows, tail));
+                tail
+            }
+        }
+    }
+}
+
 /// The tail probability of several independent tail probabilities, those of 1 included.
 ///
 /// Source: Fisher, "Statistical Methods for Research Workers", 1925, 21.1.

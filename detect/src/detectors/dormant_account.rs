@@ -345,6 +345,7 @@ impl Detector for DormantAccount {
         }
         let mut seen = Sighting::glance(event, principal);
         let at = seen.at;
+        let shortest = micros(self.settings.shortest);
         let log = join_keys(key(event.log), seen.tenant);
         self.logs.touch(log, at, || Log { last_at: at, ..Log::default() }).see(at, seen.account);
 
@@ -355,9 +356,9 @@ impl Detector for DormantAccount {
             ..Account::default()
         });
         account.span(at);
-        let waking = account.silent_from.is_some()
-            && at >= account.started_at
-            && at - account.started_at <= WAKING;
+        let silent = |from: Micros| account.started_at - from >= shortest;
+        let waking = account.silent_from.is_some_and(silent)
+            && (account.started_at..=account.started_at + WAKING).contains(&at);
         if account.profile.repeats(&seen) && !waking {
             return;
         }
@@ -369,12 +370,10 @@ impl Detector for DormantAccount {
         if !waking {
             return;
         }
-        let shortest = micros(self.settings.shortest);
-        let silent = account.silent_from.is_some_and(|from| account.started_at - from >= shortest);
-        if !silent {
-            return;
-        }
-        let usual = account.profile.usual_networks(seen.window);
+        let usual = match news.network {
+            Some(_) => account.profile.usual_networks(seen.window),
+            None => String::new(),
+        };
         let changed = account.wake.get_or_insert_default().see(event, &seen, &news, usual);
         self.waking.insert(seen.account);
         if changed && let Some(finding) = self.wake(seen.account) {

@@ -57,11 +57,18 @@ pub struct Settings {
     max_callers: usize,
     /// Targets remembered for one caller. Default 128.
     max_targets: usize,
+    /// Callers and days with evidence kept at once, at most 40 kB each. Default 20 000.
+    max_episodes: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { false_pages_per_day: 0.1, max_callers: 100_000, max_targets: 128 }
+        Self {
+            false_pages_per_day: 0.1,
+            max_callers: 100_000,
+            max_targets: 128,
+            max_episodes: 20_000,
+        }
     }
 }
 
@@ -238,6 +245,7 @@ pub struct ImpersonationSpike {
     unsettled: BTreeSet<(i64, u64)>,
     tools: Tools,
     tests: Daily,
+    evicted: u64,
 }
 
 impl ImpersonationSpike {
@@ -250,6 +258,7 @@ impl ImpersonationSpike {
             unsettled: BTreeSet::new(),
             tools: Tools::default(),
             tests: Daily::default(),
+            evicted: 0,
             settings,
         }
     }
@@ -506,6 +515,12 @@ impl Detector for ImpersonationSpike {
             return;
         }
         let day = day_of(seen.at);
+        if self.episodes.len() >= self.settings.max_episodes
+            && !self.episodes.contains_key(&(day, seen.account))
+        {
+            self.episodes.pop_first();
+            self.evicted += 1;
+        }
         let make = || Episode::new(Who::of(event, principal), day);
         let episode = self.episodes.entry((day, seen.account)).or_insert_with(make);
         let changed = items.into_iter().fold(false, |changed, item| {
@@ -538,7 +553,10 @@ impl Detector for ImpersonationSpike {
     }
 
     fn evicted_total(&self) -> u64 {
-        self.callers.evicted_total() + self.commons.evicted_total() + self.edges.evicted_total()
+        self.evicted
+            + self.callers.evicted_total()
+            + self.commons.evicted_total()
+            + self.edges.evicted_total()
     }
 }
 
