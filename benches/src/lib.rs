@@ -1,6 +1,6 @@
 //! What the benchmarks share: input, the yardstick, and rounds that compare.
 
-use cpu_time::ThreadTime;
+use cpu_time::ProcessTime;
 use serde::Deserialize;
 use std::borrow::Cow;
 use telltale_simulate::Estate;
@@ -91,7 +91,7 @@ impl<'a> Contender<'a> {
 const ROUNDS: usize = 9;
 
 /// Runs contenders in turn and prints, for each, the median rate and the median of its time in
-/// relation to the first one's of the same round. Times are of the thread's processor time, which
+/// relation to the first one's of the same round. Times are processor time of all threads, which
 /// other programs on the machine disturb least. `ONLY=name` runs one alone, for a profiler.
 pub fn race(events: usize, bytes: usize, contenders: &[Contender<'_>]) {
     let only = std::env::var("ONLY").ok();
@@ -101,7 +101,7 @@ pub fn race(events: usize, bytes: usize, contenders: &[Contender<'_>]) {
             if only.as_deref().is_some_and(|only| only != contender.name) {
                 continue;
             }
-            let start = ThreadTime::now();
+            let start = ProcessTime::now();
             (contender.work)();
             times.push(start.elapsed().as_secs_f64());
         }

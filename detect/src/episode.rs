@@ -34,6 +34,7 @@ pub struct Item<D> {
     pub source_ip: Option<String>,
     pub credential_id: Option<String>,
     pub target_id: Option<String>,
+    pub operation: Option<String>,
 }
 
 impl<D> Item<D> {
@@ -53,6 +54,7 @@ impl<D> Item<D> {
             source_ip: event.source_ip.map(str::to_owned),
             credential_id: event.credential_id.map(str::to_owned),
             target_id: event.target_id.map(str::to_owned),
+            operation: event.operation.map(str::to_owned),
         }
     }
 
@@ -249,7 +251,7 @@ impl<D: Copy + Ord> Episode<D> {
             child_credential_ids: Vec::new(),
             target_ids: distinct(justify.iter().filter_map(|item| item.target_id.clone())),
             source_ips: distinct(justify.iter().filter_map(|item| item.source_ip.clone())),
-            operations: Vec::new(),
+            operations: distinct(justify.iter().filter_map(|item| item.operation.clone())),
             raised_at,
             first_seen: justify.first().map_or(raised_at, |item| item.at),
             last_seen: justify.last().map_or(raised_at, |item| item.at),

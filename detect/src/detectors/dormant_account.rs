@@ -279,7 +279,12 @@ impl DormantAccount {
             child_credential_ids: Vec::new(),
             target_ids: Vec::new(),
             source_ips: wake.addresses.iter().take(Finding::MAX_EVENTS).cloned().collect(),
-            operations: Vec::new(),
+            operations: wake
+                .operations
+                .union(&wake.refusals)
+                .take(Finding::MAX_EVENTS)
+                .cloned()
+                .collect(),
             raised_at,
             first_seen: raised_at,
             last_seen: wake.events.last().map_or(raised_at, |(at, _)| *at),

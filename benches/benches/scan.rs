@@ -1,0 +1,89 @@
+//! `scan` as a whole (read, parse, dedup, three detectors, SLIs) against the bare typed
+//! `serde_json` parse of the same bytes, in processor time of all threads; and how much sooner two
+//! threads are done than one.
+//!
+//! `cargo bench -p telltale-benches --bench scan [-- FILE]`, as for `parse`.
+
+use std::hint::black_box;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use telltale::analysis::analyse;
+use telltale::config::Config;
+use telltale::pipeline::{Progress, Reading};
+use telltale_benches::{Contender, Yardstick, input, race};
+use telltale_detect::timeline::{Digest, Timeline};
+use telltale_ingest::redact::{Key, Redactor};
+use telltale_ingest::sources::{Files, Limits};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn scan(path: &str, redactor: &Redactor, threads: usize) {
+    let timeline = Mutex::new(Timeline::default());
+    let reading = Reading {
+        files: Files::expand(&[path.to_owned()]).expect("the file was written"),
+        forced: None,
+        redactor,
+        received_at: 1,
+        threads,
+        limits: Limits::default(),
+        progress: Arc::new(Progress::default()),
+    };
+    let started = Instant::now();
+    let intake = reading.run(|batch| {
+        let digest = Digest::of(&batch);
+        drop(batch);
+        timeline.lock().expect("no thread panics").merge(digest);
+    });
+    assert_eq!(intake.rejected, 0, "every record is read");
+    let read = started.elapsed();
+    let mut timeline = timeline.into_inner().expect("no thread panics");
+    timeline.sort();
+    let sorted = started.elapsed();
+    black_box(analyse(&timeline, &Config::default()).expect("it can be analysed"));
+    if std::env::var_os("PHASES").is_some() {
+        let analysed = started.elapsed();
+        println!(
+            "  {threads} threads: read {:.3} s, sort {:.3} s, analyse {:.3} s",
+            read.as_secs_f64(),
+            (sorted - read).as_secs_f64(),
+            (analysed - sorted).as_secs_f64()
+        );
+    }
+}
+
+fn main() {
+    let bytes = input("aws_cloudtrail");
+    let folder = std::env::temp_dir().join(format!("telltale-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("there is room for the input");
+    let path = folder.join("input.json");
+    std::fs::write(&path, &bytes).expect("there is room for the input");
+    let path = path.display().to_string();
+    let redactor = Redactor::new(&Key::from_bytes([1; 32]));
+    let events = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count();
+    let contenders = [
+        Contender::new("serde_json typed", || {
+            for line in std::str::from_utf8(&bytes).expect("the input is text").lines() {
+                black_box(serde_json::from_str::<Yardstick<'_>>(line).expect("it is a record"));
+            }
+        }),
+        Contender::new("telltale scan, one thread", || scan(&path, &redactor, 1)),
+    ];
+    race(events, bytes.len(), &contenders);
+    let mut gains: Vec<f64> = (0..5)
+        .map(|_| {
+            let time = |threads| {
+                let start = Instant::now();
+                scan(&path, &redactor, threads);
+                start.elapsed().as_secs_f64()
+            };
+            time(1) / time(2)
+        })
+        .collect();
+    gains.sort_by(f64::total_cmp);
+    println!(
+        "two threads are done {:.2} times as soon as one (wall time, median of 5; the detectors and SLIs have threads of their own in both)",
+        gains[2]
+    );
+    std::fs::remove_dir_all(&folder).expect("the folder is ours");
+}
