@@ -26,7 +26,7 @@ pub struct Config {
 pub struct Scan {
     /// Threads that parse. Default 0: as many as there are processors.
     pub threads: usize,
-    /// Bytes of a block. Default 2 MiB.
+    /// Bytes of a block, which should fit the cache of one core. Default 256 KiB.
     pub block_bytes: usize,
     /// Bytes of the longest record; longer ones are rejected. Default 16 MiB.
     pub record_bytes: usize,
@@ -39,7 +39,7 @@ impl Default for Scan {
     fn default() -> Self {
         Self {
             threads: 0,
-            block_bytes: 2 << 20,
+            block_bytes: 256 << 10,
             record_bytes: 16 << 20,
             allowed_lateness: Duration::from_secs(15 * 60),
         }
@@ -191,7 +191,7 @@ mod tests {
         let path = folder.path().join("telltale.toml");
         let said = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            format!("{:#}", Config::load(Some(&path)).err().expect("it is refused"))
+            format!("{:#}", Config::load(Some(&path)).expect_err("it is refused"))
         };
         assert!(said("[scan]\nthread = 2\n").contains("unknown field `thread`"));
         assert!(

@@ -135,14 +135,14 @@ fn a_bad_file_is_a_reject_and_the_good_one_beside_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let cases: [(&str, Vec<u8>, &str); 6] = [
         ("half.json", record(2).into_bytes()[..300].to_vec(), "cut off"),
-        ("binary.bin", vec![0, 1, 2, 255].repeat(5000), "binary"),
+        ("binary.bin", [0, 1, 2, 255].repeat(5000), "binary"),
         ("notes.txt", b"nothing of interest\n".to_vec(), "no parser recognises"),
         (
             "not-utf8.json",
             [record(3).as_bytes(), b"\n\xff\xfe\x80 no text\n"].concat(),
             "not UTF-8",
         ),
-        ("bomb.json", [vec![b'['; 100_000], vec![b']'; 100_000]].concat(), "no parser recognises"),
+        ("bomb.json", [[b'['; 100_000], [b']'; 100_000]].concat(), "no parser recognises"),
         (
             "long.json",
             format!("{{\"eventName\":\"{}\"}}", "x".repeat(40 << 20)).into_bytes(),

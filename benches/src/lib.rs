@@ -1,4 +1,5 @@
 //! What the benchmarks share: input, the yardstick, and rounds that compare.
+#![allow(clippy::print_stdout, reason = "what was measured is what they print")]
 
 use cpu_time::ProcessTime;
 use serde::Deserialize;

@@ -29,6 +29,7 @@ fn attacks_page_and_estates_do_not() {
     let (mut pages, mut tickets, mut events, mut nanos) = (0, 0, 0, 0);
     for seed in 1..=seeds {
         let estate = Estate::new(seed * 7919, DAYS, true);
+        #[expect(clippy::disallowed_methods, reason = "the pace is printed, not tested")]
         let started = std::time::Instant::now();
         let findings = support::run(&estate.records, 0);
         nanos += started.elapsed().as_nanos();

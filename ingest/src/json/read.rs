@@ -133,7 +133,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// The text between the quotes at `at`, still escaped; leaves `at` behind it.
-    #[inline]
+    #[inline(always)]
     fn string(&mut self) -> Result<&'a str, Error> {
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("a string"));

@@ -19,7 +19,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { block_bytes: 2 << 20, record_bytes: 16 << 20 }
+        Self { block_bytes: 256 << 10, record_bytes: 16 << 20 }
     }
 }
 
@@ -65,6 +65,16 @@ enum State {
     /// The stream has ended, `rest` has not.
     Ended,
     Done,
+}
+
+/// What the beginning of a stream says.
+enum Beginning {
+    /// How to read it.
+    Known,
+    /// Nothing yet: not one record is complete.
+    TooShort,
+    /// Nothing here is for any parser, which was said.
+    Foreign,
 }
 
 /// Counts the bytes that pass.
@@ -126,9 +136,13 @@ impl BlockReader {
                 return None;
             }
             self.fill(rejects);
-            if self.begun.is_none() && !self.begin(rejects) {
-                self.state = State::Done;
-                return None;
+            match self.begin(rejects) {
+                Beginning::Known => {}
+                Beginning::TooShort => continue,
+                Beginning::Foreign => {
+                    self.state = State::Done;
+                    return None;
+                }
             }
             let (framing, plan) = self.begun?;
             let ended = self.state == State::Ended;
@@ -184,24 +198,40 @@ impl BlockReader {
         }
     }
 
-    /// Looks at the beginning; `false` when there is nothing here for any parser.
-    fn begin(&mut self, rejects: &mut Rejects) -> bool {
+    /// Looks at the beginning, once.
+    fn begin(&mut self, rejects: &mut Rejects) -> Beginning {
+        if self.begun.is_some() {
+            return Beginning::Known;
+        }
         if self.rest.starts_with(&[0xef, 0xbb, 0xbf]) {
             self.rest.drain(..3);
         }
         if self.rest.trim_ascii().is_empty() {
-            return self.state != State::Ended && !self.rest.is_empty();
+            // White space before the first record says nothing, but is not held at any length.
+            self.position += memchr::memchr_iter(b'\n', &self.rest).count() as u64;
+            self.rest.clear();
+            return match self.state {
+                State::Ended => Beginning::Foreign,
+                _ => Beginning::TooShort,
+            };
         }
         if let Some(what) = foreign(&self.rest) {
             rejects.remark(what);
-            return false;
+            return Beginning::Foreign;
         }
         let ended = self.state == State::Ended;
         let framing = sniff(&self.rest, ended);
         match plan(&self.origin, &self.rest, framing, self.forced) {
             Some(plan) => {
                 self.begun = Some((framing, plan));
-                true
+                Beginning::Known
+            }
+            None if !ended && !self.rest.contains(&b'\n') => {
+                if self.rest.len() <= self.limits.record_bytes {
+                    return Beginning::TooShort;
+                }
+                self.too_long(rejects);
+                Beginning::Foreign
             }
             None => {
                 let head: String = String::from_utf8_lossy(&self.rest[..self.rest.len().min(200)])
@@ -212,7 +242,7 @@ impl BlockReader {
                 rejects.remark(format_args!(
                     "no parser recognises the content, which begins with `{head}…`; name its parser with `--log` if it is an audit log"
                 ));
-                false
+                Beginning::Foreign
             }
         }
     }

@@ -1,9 +1,10 @@
 //! How well attacks are found, on simulated estates: recall by family, false pages a day, and the
 //! time from an attack's first event to the finding.
 //!
-//! `cargo bench -p telltale-benches --bench quality [-- SEED…]`. A finding belongs to an attack when
+//! `cargo run --release --bin bench-quality [-- SEED…]`. A finding belongs to an attack when
 //! one of its evidence events is one of the attack's; a page (high or critical) that belongs to none
 //! is a false one.
+#![allow(clippy::print_stdout, reason = "what was measured is what it prints")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use telltale_benches::seeds;

@@ -2,7 +2,8 @@
 //! `serde_json` parse of the same bytes, in processor time of all threads; and how much sooner two
 //! threads are done than one.
 //!
-//! `cargo bench -p telltale-benches --bench scan [-- FILE]`, as for `parse`.
+//! `cargo run --release --bin bench-scan [-- FILE]`, as for `parse`.
+#![allow(clippy::print_stdout, reason = "what was measured is what it prints")]
 
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
