@@ -55,6 +55,8 @@ const ENDINGS: &[(&str, At, Option<Class>)] = &[
     ("totp", At::Word, Some(Class::Password)),
     ("mfacode", At::Any, Some(Class::Password)),
     ("tokencode", At::Any, Some(Class::Password)),
+    // A switch of ClearML's agent, behind which prose goes on.
+    ("useownertoken", At::Any, None),
     ("token", At::Whole, Some(BARE)),
     ("token", At::Any, Some(TOKEN)),
     ("tokens", At::Any, Some(Class::Opaque)),
