@@ -54,8 +54,14 @@ impl<D> Item<D> {
             source_ip: event.source_ip.map(str::to_owned),
             credential_id: event.credential_id.map(str::to_owned),
             target_id: event.target_id.map(str::to_owned),
-            operation: event.operation.map(str::to_owned),
+            operation: None,
         }
+    }
+
+    /// Names the operation, where the evidence is this event and no other.
+    pub fn during(mut self, event: &Event<'_>) -> Self {
+        self.operation = event.operation.map(str::to_owned);
+        self
     }
 
     pub fn observed(mut self, text: impl Into<String>) -> Self {

@@ -314,6 +314,7 @@ impl ImpersonationSpike {
             }
             if probability < 0.1 {
                 let mut item = Item::new(event, Unusual::Edge, target_key, probability)
+                    .during(event)
                     .observed(target)
                     .usual(format!("none new in {} active hours", news.windows));
                 (item.once, item.windows) = (once, news.windows);
@@ -326,6 +327,7 @@ impl ImpersonationSpike {
                 let once = caller.refusing.new_until(before, began, news.windows);
                 let probability = novelty_tail(once, news.windows, 1, 1);
                 let mut item = Item::new(event, Unusual::Refusal, target_key, probability)
+                    .during(event)
                     .observed(target)
                     .usual(format!("{once} such in {} active hours", news.windows));
                 (item.once, item.windows) = (once, news.windows);

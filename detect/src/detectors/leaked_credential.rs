@@ -176,6 +176,7 @@ impl LeakedCredential {
                 && (novel.windows == 0 || rare(&novel))
             {
                 let mut item = Item::new(event, dimension, seen.operation, novel.probability)
+                    .during(event)
                     .observed(event.operation.unwrap_or("unnamed"))
                     .usual(format!("none new in {} active hours", novel.windows));
                 (item.once, item.windows) = (novel.once, novel.windows);
@@ -206,7 +207,8 @@ impl LeakedCredential {
             };
             if self.wants(seen.account, dimension, value, seen.at) {
                 let text = format!("{} ({})", act.as_str(), event.operation.unwrap_or("unnamed"));
-                let item = Item::new(event, dimension, value, 10f64.powf(-act.weight()));
+                let item =
+                    Item::new(event, dimension, value, 10f64.powf(-act.weight())).during(event);
                 items.push(item.observed(text));
             }
         }
