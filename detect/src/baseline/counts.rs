@@ -69,6 +69,11 @@ impl Counts {
         self.newest = window;
     }
 
+    /// Whether every day of the week was seen before `window`: a Monday is no spike on a Sunday.
+    pub fn knows_the_week(&self, window: Window) -> bool {
+        window.saturating_sub(self.first) >= 7 * 24
+    }
+
     /// Mean and variance that are usual at the hour of `window`, from windows that are settled;
     /// `None` before a day of them.
     ///

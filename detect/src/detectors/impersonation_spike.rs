@@ -198,6 +198,9 @@ impl Caller {
     }
 }
 
+/// No count is rarer than this before a whole week is known.
+const YOUNG_LEAST: f64 = 1e-3;
+
 /// A count that is far above what is usual, as evidence that rests on the events counted.
 ///
 /// It stands at the event with which the count became remarkable, by order of time.
@@ -215,7 +218,8 @@ fn far_above(
     if f64::from(count) < 3.0 * mean {
         return None;
     }
-    let tail = |count| overdispersed_tail(mean, variance, count);
+    let least = if counts.knows_the_week(window) { 0.0 } else { YOUNG_LEAST };
+    let tail = |count| overdispersed_tail(mean, variance, count).max(least);
     let reached = tail(count);
     if reached >= 0.01 {
         return None;
@@ -486,7 +490,8 @@ fn write(finding: &mut Finding, items: &[&Item<Unusual>], probability: f64) {
         parts.join("; "),
     );
     let targets = match finding.target_ids.len() {
-        0..=3 => finding.target_ids.join(", "),
+        0 => "others".to_owned(),
+        1..=3 => finding.target_ids.join(", "),
         more => format!("{} and {} more", finding.target_ids[..3].join(", "), more - 3),
     };
     finding.next_steps = vec![
