@@ -83,8 +83,13 @@ enum Work {
 
 /// A panic while the lock was held has ended the program's work already; what the lock guards is
 /// whole between two calls.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a lock guarded, once nobody shares it any more.
+pub(crate) fn into_inner<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reading<'_> {
@@ -109,9 +114,9 @@ impl Reading<'_> {
             }
             self.work(&shared);
         });
-        let rejects = shared.rejects.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let rejects = into_inner(shared.rejects);
         let mut intake = Intake {
-            by_log: shared.by_log.into_inner().unwrap_or_else(PoisonError::into_inner),
+            by_log: into_inner(shared.by_log),
             rejected: rejects.values().map(Rejects::total).sum(),
             files: count,
             bytes: self.progress.bytes.load(Ordering::Relaxed),

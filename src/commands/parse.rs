@@ -1,14 +1,14 @@
 //! `telltale parse`: raw logs to canonical events.
 
 use super::{Bar, ConfigFile, Ending, Input, redactor, stop_on_signal};
-use crate::pipeline::{Progress, Seen};
+use crate::pipeline::{Progress, Seen, into_inner, lock};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use telltale_queries::{ExportFormat, ExportWriter, QueryError};
 
 /// Turn audit logs into canonical events
@@ -67,7 +67,7 @@ impl Parse {
             )),
             None => Box::new(BufWriter::with_capacity(1 << 18, io::stdout())),
         };
-        let total = reading.files.files.iter().map(|file| file.bytes).sum();
+        let total = reading.files.bytes();
         let hidden = self.input.no_progress || self.output.is_none();
         let bar = Bar::start(total, &progress, hidden);
         let writer = Mutex::new(ExportWriter::new(format, out)?);
@@ -75,17 +75,17 @@ impl Parse {
         let seen = Seen::default();
         let intake = reading.run(|batch| {
             let batch = seen.once(batch);
-            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut writer = lock(&writer);
             if let Err(cause) = writer.write(&batch) {
                 progress.stop.store(true, Ordering::Relaxed);
-                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
+                lock(&failure).get_or_insert(cause);
             }
         });
         drop(bar);
-        if let Some(cause) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(cause) = into_inner(failure) {
             return Err(cause).context("cannot write the events");
         }
-        let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let writer = into_inner(writer);
         let mut out = writer.finish().context("cannot write the events")?;
         out.flush().context("cannot write the events")?;
         crate::report::write_rejects(

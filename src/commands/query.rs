@@ -57,7 +57,6 @@ impl Query {
         };
         let stream = QueryStream::start(&self.sql, format, Box::new(io::stdout()))?;
         let seen = Seen::default();
-        let mut enough = false;
         let intake = reading.run(|batch| {
             let batch = seen.once(batch);
             // A query that failed says so when it is finished.
@@ -65,7 +64,7 @@ impl Query {
                 progress.stop.store(true, Ordering::Relaxed);
             }
         });
-        enough |= stream.is_satisfied();
+        let enough = stream.is_satisfied();
         stream.finish()?;
         crate::report::write_rejects(
             &mut anstream::AutoStream::auto(io::stderr().lock()),

@@ -2,7 +2,7 @@
 
 use super::{Bar, ConfigFile, Ending, Input, redactor, stop_on_signal};
 use crate::analysis::{Analysis, analyse};
-use crate::pipeline::{FileReject, Intake, Progress};
+use crate::pipeline::{FileReject, Intake, Progress, into_inner, lock};
 use crate::{report, sinks};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use telltale_detect::timeline::{Digest, Timeline};
 use telltale_queries::SliResult;
@@ -56,7 +56,7 @@ enum Output {
 /// The document of `--output json`.
 #[derive(Serialize)]
 struct Document<'a> {
-    events: Counts,
+    events: &'a Counts,
     rejects: &'a [FileReject],
     findings: Vec<serde_json::Value>,
     slis: &'a [SliResult],
@@ -92,15 +92,15 @@ impl Scan {
         stop_on_signal(&progress)?;
 
         let started = Instant::now();
-        let total = reading.files.files.iter().map(|file| file.bytes).sum();
+        let total = reading.files.bytes();
         let bar = Bar::start(total, &progress, self.input.no_progress);
         let timeline = Mutex::new(Timeline::default());
-        let intake = reading.run(|batch| {
+        let mut intake = reading.run(|batch| {
             let digest = Digest::of(&batch);
             drop(batch);
-            timeline.lock().unwrap_or_else(PoisonError::into_inner).merge(digest);
+            lock(&timeline).merge(digest);
         });
-        let mut timeline = timeline.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut timeline = into_inner(timeline);
         if progress.stop.load(Ordering::Relaxed) {
             drop(bar);
             anstream::eprintln!("telltale: interrupted; nothing is said about a part of the input");
@@ -117,7 +117,7 @@ impl Scan {
             duplicate: timeline.duplicates(),
             kept: timeline.len() as u64,
             untimed: timeline.untimed(),
-            by_log: intake.by_log.clone(),
+            by_log: std::mem::take(&mut intake.by_log),
         };
         let outcome = Outcome { intake, counts, analysis, elapsed: started.elapsed() };
         self.print(&outcome)?;
@@ -146,7 +146,7 @@ impl Scan {
                         .collect(),
                     slis: &outcome.analysis.slis,
                     rejects: &outcome.intake.rejects,
-                    events: Counts { by_log: outcome.counts.by_log.clone(), ..outcome.counts },
+                    events: &outcome.counts,
                 };
                 let mut out = BufWriter::new(io::stdout().lock());
                 serde_json::to_writer_pretty(&mut out, &document)

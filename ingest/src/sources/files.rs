@@ -84,6 +84,11 @@ impl Files {
         Ok(all)
     }
 
+    /// Bytes on disk of all of them, as far as known.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
     fn walk(&mut self, root: &Path, files: &mut BTreeSet<File>, matches: impl Fn(&Path) -> bool) {
         let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
         let entries = WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
