@@ -76,50 +76,61 @@ struct YardstickIssuer<'a> {
     arn: Option<Borrowed<'a>>,
 }
 
-/// One way to do the work that is measured.
+/// One way to do the work that is measured, on bytes that it may keep.
 pub struct Contender<'a> {
     name: &'static str,
-    work: Box<dyn Fn() + 'a>,
+    work: Box<dyn Fn(Vec<u8>) + 'a>,
 }
 
 impl<'a> Contender<'a> {
-    pub fn new(name: &'static str, work: impl Fn() + 'a) -> Self {
+    pub fn new(name: &'static str, work: impl Fn(Vec<u8>) + 'a) -> Self {
         Self { name, work: Box::new(work) }
     }
 }
 
-/// Rounds in which each contender runs once.
+/// Rounds in which each contender does all of the work once.
 const ROUNDS: usize = 9;
 
-/// Runs contenders in turn and prints, for each, the median rate and the median of its time in
-/// relation to the first one's of the same round. Times are processor time of all threads, which
-/// other programs on the machine disturb least. `ONLY=name` runs one alone, for a profiler.
-pub fn race(events: usize, bytes: usize, contenders: &[Contender<'_>]) {
+/// Lets contenders do each block in turn, and prints, for each, the median rate and the median of
+/// its time in relation to the first one's of the same round.
+///
+/// Times are processor time of all threads. Contenders take turns at every block, so whatever else
+/// the machine does meets all of them alike; each has a copy of the block of its own, made before
+/// its time begins. `ONLY=name` runs one alone, for a profiler.
+pub fn race(blocks: &[Vec<u8>], contenders: &[Contender<'_>]) {
     let only = std::env::var("ONLY").ok();
-    let mut times: Vec<Vec<f64>> = vec![vec![]; contenders.len()];
+    let runs =
+        |contender: &Contender<'_>| only.as_deref().is_none_or(|only| only == contender.name);
+    let mut rounds: Vec<Vec<f64>> = Vec::new();
     for _ in 0..ROUNDS {
-        for (contender, times) in contenders.iter().zip(&mut times) {
-            if only.as_deref().is_some_and(|only| only != contender.name) {
-                continue;
+        let mut times = vec![0.0; contenders.len()];
+        for (number, block) in blocks.iter().enumerate() {
+            for turn in 0..contenders.len() {
+                let at = (number + turn) % contenders.len();
+                if !runs(&contenders[at]) {
+                    continue;
+                }
+                let copy = block.clone();
+                let start = ProcessTime::now();
+                (contenders[at].work)(copy);
+                times[at] += start.elapsed().as_secs_f64();
             }
-            let start = ProcessTime::now();
-            (contender.work)();
-            times.push(start.elapsed().as_secs_f64());
         }
+        rounds.push(times);
     }
+    let bytes: usize = blocks.iter().map(Vec::len).sum();
+    let lines =
+        |block: &Vec<u8>| block.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count();
+    let events: usize = blocks.iter().map(lines).sum();
     println!("{events} events, {:.1} MB, median of {ROUNDS} rounds", bytes as f64 / 1e6);
-    for (contender, own) in contenders.iter().zip(&times) {
-        if own.is_empty() {
-            continue;
-        }
-        let ratios = own.iter().zip(&times[0]).map(|(own, first)| own / first).collect();
-        let seconds = median(own.clone());
+    for (at, contender) in contenders.iter().enumerate().filter(|(_, contender)| runs(contender)) {
+        let seconds = median(rounds.iter().map(|times| times[at]).collect());
+        let ratio = median(rounds.iter().map(|times| times[at] / times[0]).collect());
         println!(
-            "{:28} {:>7.3} M events/s {:>7.0} MB/s   {:.2} times the first",
+            "{:28} {:>7.3} M events/s {:>7.0} MB/s   {ratio:.2} times the first",
             contender.name,
             events as f64 / seconds / 1e6,
             bytes as f64 / seconds / 1e6,
-            median(ratios)
         );
     }
 }

@@ -150,7 +150,9 @@ fn wrapper(bytes: &[u8]) -> Wrapper {
     let rest = &bytes[at..];
     let Some(key) = WRAPPERS.iter().find(|key| {
         let len = key.len().min(rest.len());
-        rest[..len] == key.as_bytes()[..len] && (rest.len() <= key.len() || rest[key.len()] == b'"')
+        rest.first().is_none_or(|first| *first == key.as_bytes()[0])
+            && rest[..len] == key.as_bytes()[..len]
+            && (rest.len() <= key.len() || rest[key.len()] == b'"')
     }) else {
         return Wrapper::No;
     };

@@ -40,9 +40,7 @@ impl Payload {
     ///
     /// Errors: what is no text, or no record, goes to `rejects` with its position.
     pub fn new(mut block: Block, redactor: &Redactor, rejects: &mut Rejects) -> Self {
-        if let Some(redacted) = redactor.redact(&block.bytes) {
-            block.bytes = redacted;
-        }
+        redactor.redact_in_place(&mut block.bytes);
         Self::unredacted(block, rejects)
     }
 

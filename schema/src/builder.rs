@@ -9,7 +9,7 @@ use arrow_array::{
     TimestampMicrosecondArray,
 };
 use arrow_buffer::{
-    Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, OffsetBufferBuilder, ScalarBuffer,
+    BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, OffsetBufferBuilder, ScalarBuffer,
 };
 use std::sync::Arc;
 
@@ -35,79 +35,34 @@ pub struct EventBuilder {
     event_id: Vec<u8>,
     event_time: Vec<i64>,
     received: Vec<i64>,
-    status_code: Numbers<i16>,
-    credential_issued_at: Numbers<i64>,
-    credential_expires_at: Numbers<i64>,
-    source_asn: Numbers<i64>,
-    latency_us: Numbers<i64>,
-    sequence: Numbers<i64>,
+    status_code: Vec<i16>,
+    numbers: [Vec<i64>; NUMBER_COLUMNS],
     chain_offsets: OffsetBufferBuilder<i32>,
-    chain_items: Views,
-    chain_nulls: NullBufferBuilder,
-    text: [Views; TEXT_COLUMNS],
+    chain_items: Vec<u128>,
+    text: [Vec<u128>; TEXT_COLUMNS],
+    /// Of each row, a bit for each column that may be null: set where there is a value.
+    present: Vec<u32>,
 }
 
 /// The text columns in the order of the schema, as slots of `EventBuilder::text`.
 const TEXT_COLUMNS: usize = 23;
+/// The same for `EventBuilder::numbers`: issued at, expires at, ASN, latency, sequence.
+const NUMBER_COLUMNS: usize = 5;
 
-/// Views of one text column and which of them are there.
-struct Views {
+/// Bits of `EventBuilder::present` behind those of the text columns.
+const NUMBERS: usize = TEXT_COLUMNS;
+const STATUS: usize = NUMBERS + NUMBER_COLUMNS;
+const CHAIN: usize = STATUS + 1;
+
+fn text_array(
     views: Vec<u128>,
-    nulls: NullBufferBuilder,
-}
-
-impl Views {
-    fn with_capacity(rows: usize) -> Self {
-        Self { views: Vec::with_capacity(rows), nulls: NullBufferBuilder::new(rows) }
-    }
-
-    #[inline]
-    fn push(&mut self, view: u128) {
-        self.views.push(view);
-        self.nulls.append_non_null();
-    }
-
-    #[inline]
-    fn push_null(&mut self) {
-        self.views.push(0);
-        self.nulls.append_null();
-    }
-
-    fn finish(mut self, buffers: &Arc<[Buffer]>) -> StringViewArray {
-        let nulls = self.nulls.finish();
-        // SAFETY: every view was made by `inline_view` or `buffer_view` from a `&str`, so it is
-        // UTF-8 on character boundaries, and points into the buffer that held that text, which
-        // is at that index of `buffers` and was not changed since (side buffers only grow).
-        unsafe {
-            StringViewArray::new_unchecked(
-                ScalarBuffer::from(self.views),
-                Arc::clone(buffers),
-                nulls,
-            )
-        }
-    }
-}
-
-/// Values of one nullable number column.
-struct Numbers<T> {
-    values: Vec<T>,
-    nulls: NullBufferBuilder,
-}
-
-impl<T: Default> Numbers<T> {
-    fn with_capacity(rows: usize) -> Self {
-        Self { values: Vec::with_capacity(rows), nulls: NullBufferBuilder::new(rows) }
-    }
-
-    #[inline]
-    fn push(&mut self, value: Option<T>) {
-        self.nulls.append(value.is_some());
-        self.values.push(value.unwrap_or_default());
-    }
-
-    fn finish(mut self) -> (Vec<T>, Option<NullBuffer>) {
-        (self.values, self.nulls.finish())
-    }
+    nulls: Option<NullBuffer>,
+    buffers: &Arc<[Buffer]>,
+) -> StringViewArray {
+    // SAFETY: every view was made by `inline_view` or `buffer_view` from a `&str`, so it is UTF-8
+    // on character boundaries, and points into the buffer that held that text, which is at that
+    // index of `buffers` and was not changed since (side buffers only grow).
+    unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), Arc::clone(buffers), nulls) }
 }
 
 /// Views of the words that stand in every row, made once for a batch.
@@ -173,16 +128,12 @@ impl EventBuilder {
             event_id: Vec::with_capacity(rows * 16),
             event_time: Vec::with_capacity(rows),
             received: Vec::with_capacity(rows),
-            status_code: Numbers::with_capacity(rows),
-            credential_issued_at: Numbers::with_capacity(rows),
-            credential_expires_at: Numbers::with_capacity(rows),
-            source_asn: Numbers::with_capacity(rows),
-            latency_us: Numbers::with_capacity(rows),
-            sequence: Numbers::with_capacity(rows),
+            status_code: Vec::with_capacity(rows),
+            numbers: std::array::from_fn(|_| Vec::with_capacity(rows)),
             chain_offsets: OffsetBufferBuilder::new(rows),
-            chain_items: Views::with_capacity(8),
-            chain_nulls: NullBufferBuilder::new(rows),
-            text: std::array::from_fn(|_| Views::with_capacity(rows)),
+            chain_items: Vec::new(),
+            text: std::array::from_fn(|_| Vec::with_capacity(rows)),
+            present: Vec::with_capacity(rows),
             payload,
         }
     }
@@ -207,16 +158,24 @@ impl EventBuilder {
         self.event_id.extend_from_slice(&event.event_id.0);
         self.event_time.push(event.event_time);
         self.received.push(self.received_at);
-        self.status_code.push(event.status_code);
-        self.credential_issued_at.push(event.credential_issued_at);
-        self.credential_expires_at.push(event.credential_expires_at);
-        self.source_asn.push(event.source_asn);
-        self.latency_us.push(event.latency_us);
-        self.sequence.push(event.sequence);
+        self.status_code.push(event.status_code.unwrap_or_default());
+        let mut present = u32::from(event.status_code.is_some()) << STATUS;
+
+        let numbers = [
+            event.credential_issued_at,
+            event.credential_expires_at,
+            event.source_asn,
+            event.latency_us,
+            event.sequence,
+        ];
+        for (slot, (column, number)) in self.numbers.iter_mut().zip(numbers).enumerate() {
+            column.push(number.unwrap_or_default());
+            present |= u32::from(number.is_some()) << (NUMBERS + slot);
+        }
 
         let mut place = Placer::new(&self.payload, &mut self.side);
         self.chain_offsets.push_length(event.delegation_chain.len());
-        self.chain_nulls.append(!event.delegation_chain.is_empty());
+        present |= u32::from(!event.delegation_chain.is_empty()) << CHAIN;
         for link in event.delegation_chain {
             self.chain_items.push(place.view(link));
         }
@@ -224,37 +183,44 @@ impl EventBuilder {
         let constants = &self.constants;
         // A batch is of one log as a rule; an archive put back together is of several.
         let log = if event.log == self.log { constants.log } else { place.view(event.log) };
-        self.text[0].push(log);
-        self.text[2].push(constants.kind[event.kind as usize]);
-        self.text[5].push(constants.outcome[event.outcome as usize]);
-        self.text[8].push(constants.principal_kind[event.principal_kind as usize]);
-        let optional = [
-            (1, event.tenant),
-            (3, event.operation),
-            (4, event.service),
-            (6, event.error_code),
-            (7, event.principal_id),
-            (9, event.principal_name),
-            (10, event.target_id),
-            (11, event.credential_id),
-            (12, event.credential_kind),
-            (13, event.issued_credential_id),
-            (14, event.session_id),
-            (15, event.source_ip),
-            (16, event.source_country),
-            (17, event.user_agent),
-            (18, event.resource),
-            (19, event.region),
-            (20, event.instance_id),
-            (21, event.change_id),
-            (22, event.raw),
-        ];
-        for (slot, value) in optional {
-            match value {
-                Some(text) if !text.is_empty() => self.text[slot].push(place.view(text)),
-                _ => self.text[slot].push_null(),
+        let mut text = |slot: usize, value: Option<&str>| match value {
+            Some(text) if !text.is_empty() => {
+                present |= 1 << slot;
+                place.view(text)
             }
+            _ => 0,
+        };
+        let views = [
+            log,
+            text(1, event.tenant),
+            constants.kind[event.kind as usize],
+            text(3, event.operation),
+            text(4, event.service),
+            constants.outcome[event.outcome as usize],
+            text(6, event.error_code),
+            text(7, event.principal_id),
+            constants.principal_kind[event.principal_kind as usize],
+            text(9, event.principal_name),
+            text(10, event.target_id),
+            text(11, event.credential_id),
+            text(12, event.credential_kind),
+            text(13, event.issued_credential_id),
+            text(14, event.session_id),
+            text(15, event.source_ip),
+            text(16, event.source_country),
+            text(17, event.user_agent),
+            text(18, event.resource),
+            text(19, event.region),
+            text(20, event.instance_id),
+            text(21, event.change_id),
+            text(22, event.raw),
+        ];
+        // What every row has.
+        present |= 1 | 1 << 2 | 1 << 5 | 1 << 8;
+        for (column, view) in self.text.iter_mut().zip(views) {
+            column.push(view);
         }
+        self.present.push(present);
         self.rows += 1;
     }
 
@@ -263,44 +229,47 @@ impl EventBuilder {
         let buffers: Arc<[Buffer]> =
             [Buffer::from_vec(self.constants.buffer), self.payload, Buffer::from_vec(self.side)]
                 .into();
-        let micros = |numbers: Numbers<i64>| -> ArrayRef {
-            let (values, nulls) = numbers.finish();
+        // Bits that are set, or clear, in every row.
+        let all = self.present.iter().fold(u32::MAX, |all, row| all & row);
+        let present = &self.present;
+        let nulls = |bit: usize| -> Option<NullBuffer> {
+            let is_there = |row: usize| present[row] >> bit & 1 == 1;
+            (all >> bit & 1 == 0)
+                .then(|| NullBuffer::new(BooleanBuffer::collect_bool(present.len(), is_there)))
+        };
+        let instants = |values: Vec<i64>, nulls| -> ArrayRef {
             Arc::new(TimestampMicrosecondArray::new(values.into(), nulls).with_timezone("UTC"))
         };
-        let longs = |numbers: Numbers<i64>| -> ArrayRef {
-            let (values, nulls) = numbers.finish();
+        let longs = |values: Vec<i64>, nulls| -> ArrayRef {
             Arc::new(Int64Array::new(values.into(), nulls))
-        };
-        let instants = |values: Vec<i64>| -> ArrayRef {
-            Arc::new(TimestampMicrosecondArray::new(values.into(), None).with_timezone("UTC"))
         };
         let event_id = BinaryArray::new(
             OffsetBuffer::from_repeated_length(16, self.rows),
             Buffer::from_vec(self.event_id),
             None,
         );
-        let mut chain_nulls = self.chain_nulls;
         let chain = ListArray::new(
             list_item(),
             self.chain_offsets.finish(),
-            Arc::new(self.chain_items.finish(&buffers)),
-            chain_nulls.finish(),
+            Arc::new(text_array(self.chain_items, None, &buffers)),
+            nulls(CHAIN),
         );
-        let (status, status_nulls) = self.status_code.finish();
-        let mut text =
-            self.text.into_iter().map(|views| Arc::new(views.finish(&buffers)) as ArrayRef);
+        let mut text = self.text.into_iter().enumerate().map(|(slot, views)| -> ArrayRef {
+            Arc::new(text_array(views, nulls(slot), &buffers))
+        });
         let mut next = || text.next().expect("there is a slot for every text column");
+        let [issued_at, expires_at, asn, latency, sequence] = self.numbers;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(event_id),
-            instants(self.event_time),
-            instants(self.received),
+            instants(self.event_time, None),
+            instants(self.received, None),
             next(), // log
             next(), // tenant
             next(), // kind
             next(), // operation
             next(), // service
             next(), // outcome
-            Arc::new(Int16Array::new(status.into(), status_nulls)),
+            Arc::new(Int16Array::new(self.status_code.into(), nulls(STATUS))),
             next(), // error_code
             next(), // principal_id
             next(), // principal_kind
@@ -309,20 +278,20 @@ impl EventBuilder {
             Arc::new(chain),
             next(), // credential_id
             next(), // credential_kind
-            micros(self.credential_issued_at),
-            micros(self.credential_expires_at),
+            instants(issued_at, nulls(NUMBERS)),
+            instants(expires_at, nulls(NUMBERS + 1)),
             next(), // issued_credential_id
             next(), // session_id
             next(), // source_ip
-            longs(self.source_asn),
+            longs(asn, nulls(NUMBERS + 2)),
             next(), // source_country
             next(), // user_agent
             next(), // resource
             next(), // region
             next(), // instance_id
-            longs(self.latency_us),
+            longs(latency, nulls(NUMBERS + 3)),
             next(), // change_id
-            longs(self.sequence),
+            longs(sequence, nulls(NUMBERS + 4)),
             next(), // raw
         ];
         let batch = RecordBatch::try_new(columns::schema(), columns)
@@ -333,27 +302,33 @@ impl EventBuilder {
 
 /// Makes the view of a text: into the payload where it lies there, else into the side buffer.
 struct Placer<'a> {
-    start: usize,
-    len: usize,
+    payload: &'a [u8],
     side: &'a mut Vec<u8>,
 }
 
 impl<'a> Placer<'a> {
     #[inline]
-    fn new(payload: &Buffer, side: &'a mut Vec<u8>) -> Self {
-        Self { start: payload.as_ptr() as usize, len: payload.len(), side }
+    fn new(payload: &'a [u8], side: &'a mut Vec<u8>) -> Self {
+        Self { payload, side }
     }
 
     #[inline]
     fn view(&mut self, text: &str) -> u128 {
         let bytes = text.as_bytes();
-        if bytes.len() <= INLINE_BYTES {
-            return inline_view(bytes);
-        }
         // Addresses are compared as numbers: a slice of the payload lies between its ends, and
         // nothing else that is alive does.
-        let offset = (bytes.as_ptr() as usize).wrapping_sub(self.start);
-        if offset < self.len {
+        let offset = (bytes.as_ptr() as usize).wrapping_sub(self.payload.as_ptr() as usize);
+        if bytes.len() <= INLINE_BYTES {
+            // Sixteen bytes at once, of which those behind the text are cut off.
+            return match self.payload.get(offset..).and_then(|rest| rest.first_chunk()) {
+                Some(chunk) => {
+                    let text = u128::from_le_bytes(*chunk) & !(u128::MAX << (8 * bytes.len()));
+                    text << 32 | bytes.len() as u128
+                }
+                None => inline_view(bytes),
+            };
+        }
+        if offset < self.payload.len() {
             return buffer_view(bytes, PAYLOAD, offset);
         }
         let offset = self.side.len();

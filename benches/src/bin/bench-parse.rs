@@ -21,44 +21,40 @@ fn lines(block: &[u8]) -> impl Iterator<Item = &str> {
 }
 
 fn main() {
-    let bytes = input("aws_cloudtrail");
-    let blocks = blocks(&bytes, 256 << 10);
+    let blocks = blocks(&input("aws_cloudtrail"), 256 << 10);
     let parser = parsers::by_name("aws_cloudtrail").expect("it is a parser");
     let redactor = Redactor::new(&Key::from_bytes([1; 32]));
     let contenders = [
-        Contender::new("serde_json typed", || {
-            for line in blocks.iter().flat_map(|block| lines(block)) {
+        Contender::new("serde_json typed", |block| {
+            for line in lines(&block) {
                 black_box(serde_json::from_str::<Yardstick<'_>>(line).expect("it is a record"));
             }
         }),
-        Contender::new("sonic-rs typed", || {
-            for line in blocks.iter().flat_map(|block| lines(block)) {
+        Contender::new("sonic-rs typed", |block| {
+            for line in lines(&block) {
                 black_box(sonic_rs::from_str::<Yardstick<'_>>(line).expect("it is a record"));
             }
         }),
-        Contender::new("telltale's reader, typed", || {
-            for line in blocks.iter().flat_map(|block| lines(block)) {
+        Contender::new("telltale's reader, typed", |block| {
+            for line in lines(&block) {
                 black_box(json::from_str::<Yardstick<'_>>(line).expect("it is a record"));
             }
         }),
-        Contender::new("telltale, bytes to Arrow", || {
-            for bytes in &blocks {
-                let mut rejects = Rejects::default();
-                let block = Block {
-                    origin: "bench".into(),
-                    bytes: bytes.clone(),
-                    framing: Framing::Lines,
-                    walk: Walk::default(),
-                    first_position: 1,
-                };
-                let payload = Payload::new(block, &redactor, &mut rejects);
-                let mut builder = EventBuilder::new(parser.name(), payload.buffer(), 0);
-                parser.parse(&payload, &mut builder, &mut rejects);
-                assert_eq!(rejects.total(), 0, "every record is read");
-                black_box(builder.finish());
-            }
+        Contender::new("telltale, bytes to Arrow", |bytes| {
+            let mut rejects = Rejects::default();
+            let block = Block {
+                origin: "bench".into(),
+                bytes,
+                framing: Framing::Lines,
+                walk: Walk::default(),
+                first_position: 1,
+            };
+            let payload = Payload::new(block, &redactor, &mut rejects);
+            let mut builder = EventBuilder::new(parser.name(), payload.buffer(), 0);
+            parser.parse(&payload, &mut builder, &mut rejects);
+            assert_eq!(rejects.total(), 0, "every record is read");
+            black_box(builder.finish());
         }),
     ];
-    let events = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count();
-    race(events, bytes.len(), &contenders);
+    race(&blocks, &contenders);
 }

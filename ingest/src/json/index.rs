@@ -7,14 +7,20 @@ const BLOCK: usize = 64;
 /// Marks of one record. Bit `i % 64` of word `i / 64` speaks of byte `i`.
 #[derive(Default)]
 pub(super) struct Index {
-    /// Quotes that are not escaped: an opening one, then its closing one, and so on.
-    pub quotes: Vec<u64>,
-    /// `{` and `[` outside strings.
-    pub opens: Vec<u64>,
-    /// `}` and `]` outside strings.
-    pub closes: Vec<u64>,
+    words: Vec<Word>,
     /// Whether any backslash occurs.
     pub escapes: bool,
+}
+
+/// The marks of 64 bytes.
+#[derive(Clone, Copy)]
+struct Word {
+    /// Quotes that are not escaped: an opening one, then its closing one, and so on.
+    quotes: u64,
+    /// `{` and `[` outside strings.
+    opens: u64,
+    /// `}` and `]` outside strings.
+    closes: u64,
 }
 
 /// What the vector step sees in one block.
@@ -32,83 +38,86 @@ struct Carry {
     escaped: u64,
     /// All ones when the next block begins inside a string.
     in_string: u64,
+    escapes: bool,
 }
 
 impl Index {
     pub fn build(&mut self, bytes: &[u8]) {
-        let words = bytes.len().div_ceil(BLOCK);
-        self.quotes.clear();
-        self.opens.clear();
-        self.closes.clear();
-        self.quotes.reserve(words);
-        self.opens.reserve(words);
-        self.closes.reserve(words);
-        self.escapes = false;
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2, as was just asked.
-            unsafe { self.build_avx2(bytes) };
-            return;
+        {
+            use std::arch::is_x86_feature_detected;
+            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("pclmulqdq") {
+                // SAFETY: the processor has both, as was just asked.
+                return unsafe { self.build_avx512(bytes) };
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("pclmulqdq") {
+                // SAFETY: the processor has both, as was just asked.
+                return unsafe { self.build_avx2(bytes) };
+            }
         }
-        self.build_with(bytes, look_portable);
+        self.build_with(bytes, look_portable, prefix_xor);
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx512f,avx512bw,pclmulqdq")]
+    unsafe fn build_avx512(&mut self, bytes: &[u8]) {
+        // SAFETY: both need what this function's own contract demands.
+        self.build_with(
+            bytes,
+            |block| unsafe { look_avx512(block) },
+            |bits| unsafe { prefix_xor_clmul(bits) },
+        );
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,pclmulqdq")]
     unsafe fn build_avx2(&mut self, bytes: &[u8]) {
-        // SAFETY: `look_avx2` needs AVX2, which this function's own contract demands.
-        self.build_with(bytes, |block| unsafe { look_avx2(block) });
+        // SAFETY: both need what this function's own contract demands.
+        self.build_with(
+            bytes,
+            |block| unsafe { look_avx2(block) },
+            |bits| unsafe { prefix_xor_clmul(bits) },
+        );
     }
 
     #[inline(always)]
-    fn build_with(&mut self, bytes: &[u8], look: impl Fn(&[u8; BLOCK]) -> Seen) {
+    fn build_with(
+        &mut self,
+        bytes: &[u8],
+        look: impl Fn(&[u8; BLOCK]) -> Seen,
+        parity: impl Fn(u64) -> u64,
+    ) {
         let mut carry = Carry::default();
         let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-        for block in blocks {
-            self.step(look(block), &mut carry);
-        }
+        self.words.clear();
+        self.words.reserve(blocks.len() + 1);
+        self.words.extend(blocks.iter().map(|block| carry.step(look(block), &parity)));
         if !rest.is_empty() {
             let mut block = [b' '; BLOCK];
             block[..rest.len()].copy_from_slice(rest);
-            self.step(look(&block), &mut carry);
+            self.words.push(carry.step(look(&block), &parity));
         }
-    }
-
-    #[inline(always)]
-    fn step(&mut self, seen: Seen, carry: &mut Carry) {
-        let escaped = if seen.backslash == 0 {
-            std::mem::take(&mut carry.escaped)
-        } else {
-            self.escapes = true;
-            escaped_bytes(seen.backslash, &mut carry.escaped)
-        };
-        let quotes = seen.quote & !escaped;
-        let in_string = prefix_xor(quotes) ^ carry.in_string;
-        carry.in_string = ((in_string as i64) >> 63) as u64;
-        self.quotes.push(quotes);
-        self.opens.push(seen.open & !in_string);
-        self.closes.push(seen.close & !in_string);
+        self.escapes = carry.escapes;
     }
 
     /// Position of the first quote at or after `from`.
     #[inline]
     pub fn quote_from(&self, from: usize) -> Option<usize> {
-        let quotes = &self.quotes;
         let mut word = from / 64;
-        let mut bits = quotes.get(word)? & (u64::MAX << (from % 64));
+        let mut bits = self.words.get(word)?.quotes & (u64::MAX << (from % 64));
         while bits == 0 {
             word += 1;
-            bits = *quotes.get(word)?;
+            bits = self.words.get(word)?.quotes;
         }
         Some(word * 64 + bits.trailing_zeros() as usize)
     }
 
     /// Position of the bracket that closes the one at `open`.
     pub fn close_of(&self, open: usize) -> Option<usize> {
-        let Self { opens, closes, .. } = self;
         let mut word = open / 64;
         let mask = u64::MAX << (open % 64);
-        let (mut up, mut down) = (opens.get(word)? & mask, closes.get(word)? & mask);
+        let Word { opens, closes, .. } = *self.words.get(word)?;
+        let (mut up, mut down) = (opens & mask, closes & mask);
         let mut depth = 0usize;
         loop {
             let falls = down.count_ones() as usize;
@@ -127,9 +136,24 @@ impl Index {
             }
             depth = (depth + up.count_ones() as usize).saturating_sub(falls);
             word += 1;
-            up = *opens.get(word)?;
-            down = *closes.get(word)?;
+            (up, down) = self.words.get(word).map(|word| (word.opens, word.closes))?;
         }
+    }
+}
+
+impl Carry {
+    #[inline(always)]
+    fn step(&mut self, seen: Seen, parity: impl Fn(u64) -> u64) -> Word {
+        let escaped = if seen.backslash == 0 {
+            std::mem::take(&mut self.escaped)
+        } else {
+            self.escapes = true;
+            escaped_bytes(seen.backslash, &mut self.escaped)
+        };
+        let quotes = seen.quote & !escaped;
+        let in_string = parity(quotes) ^ self.in_string;
+        self.in_string = ((in_string as i64) >> 63) as u64;
+        Word { quotes, opens: seen.open & !in_string, closes: seen.close & !in_string }
     }
 }
 
@@ -157,6 +181,16 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits ^ (bits << 32)
 }
 
+/// The same by one multiplication without carries.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "pclmulqdq")]
+#[inline]
+unsafe fn prefix_xor_clmul(bits: u64) -> u64 {
+    use std::arch::x86_64::*;
+    let product = _mm_clmulepi64_si128(_mm_set_epi64x(0, bits as i64), _mm_set1_epi8(-1), 0);
+    _mm_cvtsi128_si64(product) as u64
+}
+
 /// `[` and `{`, and `]` and `}`, differ in one bit, which this sets.
 const FOLD: u8 = 0x20;
 
@@ -169,6 +203,23 @@ fn look_portable(block: &[u8; BLOCK]) -> Seen {
         seen.close |= u64::from(byte | FOLD == b'}') << at;
     }
     seen
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+unsafe fn look_avx512(block: &[u8; BLOCK]) -> Seen {
+    use std::arch::x86_64::*;
+    // SAFETY: the load is the 64 bytes of `block` and needs no alignment.
+    let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+    let folded = _mm512_or_si512(bytes, _mm512_set1_epi8(FOLD as i8));
+    let equal = |bytes, byte: u8| _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(byte as i8));
+    Seen {
+        backslash: equal(bytes, b'\\'),
+        quote: equal(bytes, b'"'),
+        open: equal(folded, b'{'),
+        close: equal(folded, b'}'),
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -222,8 +273,12 @@ mod tests {
         (quotes, opens, closes)
     }
 
-    fn positions(words: &[u64]) -> Vec<usize> {
-        (0..words.len() * 64).filter(|at| words[at / 64] >> (at % 64) & 1 == 1).collect()
+    fn positions(index: &Index) -> (Vec<usize>, Vec<usize>, Vec<usize>) {
+        let of = |bits: fn(&Word) -> u64| {
+            let words = &index.words;
+            (0..words.len() * 64).filter(|at| bits(&words[at / 64]) >> (at % 64) & 1 == 1).collect()
+        };
+        (of(|word| word.quotes), of(|word| word.opens), of(|word| word.closes))
     }
 
     proptest! {
@@ -233,12 +288,20 @@ mod tests {
         ) {
             let mut index = Index::default();
             index.build(&bytes);
-            let found = (positions(&index.quotes), positions(&index.opens), positions(&index.closes));
+            let found = positions(&index);
             prop_assert_eq!(&found, &plainly(&bytes));
             let mut portable = Index::default();
-            portable.build_with(&bytes, look_portable);
-            let slow = (positions(&portable.quotes), positions(&portable.opens), positions(&portable.closes));
-            prop_assert_eq!(&slow, &found);
+            portable.build_with(&bytes, look_portable, prefix_xor);
+            prop_assert_eq!(&positions(&portable), &found);
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2")
+                && std::arch::is_x86_feature_detected!("pclmulqdq")
+            {
+                let mut narrow = Index::default();
+                // SAFETY: the processor has both, as was just asked.
+                unsafe { narrow.build_avx2(&bytes) };
+                prop_assert_eq!(&positions(&narrow), &found);
+            }
         }
     }
 }

@@ -9,10 +9,13 @@
 
 mod index;
 mod lenient;
+mod object;
 mod read;
 mod text;
 
 pub use lenient::{First, Number, Object};
+pub(crate) use object::object;
+pub use object::{Fill, InPlace, Key, Lenience};
 pub use read::Error;
 pub use text::{Lenient, Raw, Text};
 
@@ -31,6 +34,11 @@ thread_local! {
 /// nesting above [`read::MAX_DEPTH`] where it is looked at, and whatever `T` does not accept.
 pub fn from_str<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, Error> {
     with_index(record, |index| read::value(record, index))
+}
+
+/// The same, into a value that is there already: what large records are spared is being moved.
+pub fn read_into<'a, T: Deserialize<'a>>(record: &'a str, place: &mut T) -> Result<(), Error> {
+    with_index(record, |index| read::value_into(record, index, place))
 }
 
 /// Where the brackets and strings of some bytes begin and end, for whoever cuts records apart.

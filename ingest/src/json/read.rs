@@ -10,32 +10,43 @@ use std::fmt;
 pub(super) const MAX_DEPTH: u8 = 96;
 
 /// Why a record is not what its parser expects.
+///
+/// It is behind a pointer, so that what goes well costs no room for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
+pub struct Error(Box<Cause>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cause {
     /// Fields from the outside in, as the provider spells them, joined by dots.
     field: String,
     message: String,
 }
 
 impl Error {
+    #[cold]
     pub fn message(text: impl fmt::Display) -> Self {
-        Self { field: String::new(), message: text.to_string() }
+        Self(Box::new(Cause { field: String::new(), message: text.to_string() }))
     }
 
+    #[cold]
     fn within(mut self, key: &str) -> Self {
         // A key is somebody else's text: shown, but not at any length.
-        let key: String = key.chars().take(60).collect();
-        self.field = if self.field.is_empty() { key } else { format!("{key}.{}", self.field) };
+        let mut field: String = key.chars().take(60).collect();
+        if !self.0.field.is_empty() {
+            field.push('.');
+            field.push_str(&self.0.field);
+        }
+        self.0.field = field;
         self
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.field.is_empty() {
-            write!(f, "`{}`: ", self.field)?;
+        if !self.0.field.is_empty() {
+            write!(f, "`{}`: ", self.0.field)?;
         }
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
@@ -55,11 +66,20 @@ pub(super) fn value<'a, T: de::Deserialize<'a>>(
     let mut reader = Reader { record, index, at: 0, depth: 0 };
     reader.white_space();
     let value = T::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+/// Reads the value that `record` is into `place`.
+pub(super) fn value_into<'a, T: de::Deserialize<'a>>(
+    record: &'a str,
+    index: &Index,
+    place: &mut T,
+) -> Result<(), Error> {
+    let mut reader = Reader { record, index, at: 0, depth: 0 };
     reader.white_space();
-    match reader.at == record.len() {
-        true => Ok(value),
-        false => Err(Error::message("more text after the end of the JSON value")),
-    }
+    T::deserialize_in_place(&mut reader, place)?;
+    reader.end()
 }
 
 /// The value behind a key of the outermost object.
@@ -99,14 +119,18 @@ impl<'a> Reader<'a, '_> {
         self.record.as_bytes().get(self.at).copied()
     }
 
-    #[inline]
+    #[inline(always)]
     fn white_space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+        // As a rule there is none.
+        while let Some(byte) = self.peek()
+            && byte <= b' '
+            && matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
+        {
             self.at += 1;
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn colon(&mut self) -> Result<(), Error> {
         self.white_space();
         if self.peek() != Some(b':') {
@@ -139,12 +163,11 @@ impl<'a> Reader<'a, '_> {
             return Err(self.unexpected("a string"));
         }
         let start = self.at + 1;
-        let end = self
-            .index
-            .quote_from(start)
-            .ok_or_else(|| Error::message("a string without an end"))?;
+        let Some(end) = self.index.quote_from(start) else { return Err(endless()) };
         self.at = end + 1;
-        Ok(&self.record[start..end])
+        // SAFETY: `start` is behind the quote that was just seen and `end` is where the index of
+        // this record has the next one; both are ASCII, so the text between is whole characters.
+        Ok(unsafe { self.record.get_unchecked(start..end) })
     }
 
     #[inline]
@@ -152,21 +175,18 @@ impl<'a> Reader<'a, '_> {
         self.index.escapes && memchr::memchr(b'\\', text.as_bytes()).is_some()
     }
 
-    #[inline]
-    fn visit_string<V: Visitor<'a>>(&mut self, visitor: V) -> Result<V::Value, Error> {
-        let text = self.string()?;
-        if self.has_escape(text) {
-            visitor.visit_string(unescape(text)?)
-        } else {
-            visitor.visit_borrowed_str(text)
-        }
-    }
-
     /// Leaves `at` behind the value, whatever it is.
-    #[inline]
+    #[inline(always)]
     fn skip(&mut self) -> Result<(), Error> {
         match self.peek() {
             Some(b'"') => self.string().map(drop),
+            _ => self.skip_other(),
+        }
+    }
+
+    #[inline(never)]
+    fn skip_other(&mut self) -> Result<(), Error> {
+        match self.peek() {
             Some(b'{' | b'[') => {
                 self.at = self
                     .index
@@ -220,6 +240,49 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
+    /// A value that is no text.
+    #[inline(never)]
+    fn visit_other<V: Visitor<'a>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        match self.peek() {
+            Some(b'{') => self.visit_object(visitor),
+            Some(b'[') => {
+                self.deeper()?;
+                let value = visitor.visit_seq(Elements { reader: self, first: true })?;
+                self.white_space();
+                if self.peek() != Some(b']') {
+                    return Err(self.unexpected("`]`"));
+                }
+                self.at += 1;
+                self.depth -= 1;
+                Ok(value)
+            }
+            Some(_) => self.visit_scalar(visitor),
+            None => Err(self.unexpected("a value")),
+        }
+    }
+
+    /// The object that begins at `at`.
+    #[inline]
+    fn visit_object<V: Visitor<'a>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        self.deeper()?;
+        let value = visitor.visit_map(Members { reader: self, first: true, key: "" })?;
+        self.white_space();
+        if self.peek() != Some(b'}') {
+            return Err(self.unexpected("`}`"));
+        }
+        self.at += 1;
+        self.depth -= 1;
+        Ok(value)
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        self.white_space();
+        match self.at == self.record.len() {
+            true => Ok(()),
+            false => Err(Error::message("more text after the end of the JSON value")),
+        }
+    }
+
     fn deeper(&mut self) -> Result<(), Error> {
         self.at += 1;
         self.depth += 1;
@@ -228,6 +291,11 @@ impl<'a> Reader<'a, '_> {
             false => Ok(()),
         }
     }
+}
+
+#[cold]
+fn endless() -> Error {
+    Error::message("a string without an end")
 }
 
 fn short(text: &str) -> &str {
@@ -280,34 +348,29 @@ fn unescape(text: &str) -> Result<String, Error> {
 impl<'de> de::Deserializer<'de> for &mut Reader<'de, '_> {
     type Error = Error;
 
-    #[inline]
+    /// Text is what nearly every field has: the rest is kept out of the way.
+    #[inline(always)]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.peek() != Some(b'"') {
+            return self.visit_other(visitor);
+        }
+        let text = self.string()?;
+        match self.has_escape(text) {
+            true => visitor.visit_string(unescape(text)?),
+            false => visitor.visit_borrowed_str(text),
+        }
+    }
+
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         match self.peek() {
-            Some(b'"') => self.visit_string(visitor),
-            Some(b'{') => {
-                self.deeper()?;
-                let value = visitor.visit_map(Members { reader: self, first: true, key: "" })?;
-                self.white_space();
-                if self.peek() != Some(b'}') {
-                    return Err(self.unexpected("`}`"));
-                }
-                self.at += 1;
-                self.depth -= 1;
-                Ok(value)
-            }
-            Some(b'[') => {
-                self.deeper()?;
-                let value = visitor.visit_seq(Elements { reader: self, first: true })?;
-                self.white_space();
-                if self.peek() != Some(b']') {
-                    return Err(self.unexpected("`]`"));
-                }
-                self.at += 1;
-                self.depth -= 1;
-                Ok(value)
-            }
-            Some(_) => self.visit_scalar(visitor),
-            None => Err(self.unexpected("a value")),
+            Some(b'{') => self.visit_object(visitor),
+            _ => self.deserialize_any(visitor),
         }
     }
 
@@ -321,7 +384,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de, '_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.skip()?;
         visitor.visit_unit()
@@ -353,7 +416,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de, '_> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier
+        unit_struct seq tuple tuple_struct map identifier
     }
 }
 
@@ -366,7 +429,7 @@ struct Members<'r, 'de, 'i> {
 impl<'de> MapAccess<'de> for Members<'_, 'de, '_> {
     type Error = Error;
 
-    #[inline]
+    #[inline(always)]
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
@@ -394,9 +457,12 @@ impl<'de> MapAccess<'de> for Members<'_, 'de, '_> {
         Ok(Some(value))
     }
 
-    #[inline]
+    #[inline(always)]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        seed.deserialize(&mut *self.reader).map_err(|cause: Error| cause.within(self.key))
+        match seed.deserialize(&mut *self.reader) {
+            Ok(value) => Ok(value),
+            Err(cause) => Err(cause.within(self.key)),
+        }
     }
 }
 

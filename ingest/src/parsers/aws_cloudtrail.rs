@@ -13,12 +13,11 @@
 mod operation;
 
 use super::Parser;
-use crate::json::{self, Raw, Text};
+use crate::json::{self, Raw, Text, object};
 use crate::payload::{Payload, Rejects};
 use crate::value::{address, event_id};
 use memchr::memmem;
 use operation::{Subject, Verb};
-use serde::Deserialize;
 use std::borrow::Cow;
 use telltale_schema::time::{parse_instant, parse_lenient};
 use telltale_schema::{Event, EventBuilder, Micros, Outcome, PrincipalKind};
@@ -51,8 +50,9 @@ impl Parser for AwsCloudtrail {
 
     fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects) {
         for (position, text) in payload.records() {
-            match json::from_str::<Record<'_>>(text) {
-                Ok(record) => {
+            let mut record = Record::default();
+            match json::read_into(text, &mut record) {
+                Ok(()) => {
                     if let Err(cause) = record.append_to(text, events) {
                         rejects.push(position, cause);
                     }
@@ -63,89 +63,52 @@ impl Parser for AwsCloudtrail {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Record<'a> {
-    #[serde(borrow, default, rename = "eventID")]
-    event_id: Text<'a>,
-    #[serde(borrow, default)]
-    event_time: Text<'a>,
-    /// What Logstash makes of `eventTime`.
-    #[serde(borrow, default, rename = "@timestamp")]
-    timestamp: Text<'a>,
-    #[serde(borrow, default)]
-    event_name: Text<'a>,
-    #[serde(borrow, default)]
-    event_source: Text<'a>,
-    #[serde(borrow, default)]
-    aws_region: Text<'a>,
-    #[serde(borrow, default, rename = "sourceIPAddress")]
-    source_ip_address: Text<'a>,
-    #[serde(borrow, default)]
-    user_agent: Text<'a>,
-    #[serde(borrow, default)]
-    error_code: Text<'a>,
-    #[serde(borrow, default)]
-    error_message: Text<'a>,
-    #[serde(borrow, default)]
-    user_identity: Option<UserIdentity<'a>>,
-    #[serde(borrow, default)]
-    request_parameters: Option<Raw<'a>>,
-    #[serde(borrow, default)]
-    response_elements: Option<Raw<'a>>,
-    #[serde(borrow, default)]
-    resources: Option<Raw<'a>>,
-    #[serde(borrow, default)]
-    recipient_account_id: Text<'a>,
-    #[serde(borrow, default)]
-    session_credential_from_console: Text<'a>,
-}
+object! {
+    struct Record<'a> {
+        event_id: Text<'a> = "eventID",
+        event_time: Text<'a> = "eventTime",
+        /// What Logstash makes of `eventTime`.
+        timestamp: Text<'a> = "@timestamp",
+        event_name: Text<'a> = "eventName",
+        event_source: Text<'a> = "eventSource",
+        aws_region: Text<'a> = "awsRegion",
+        source_ip_address: Text<'a> = "sourceIPAddress",
+        user_agent: Text<'a> = "userAgent",
+        error_code: Text<'a> = "errorCode",
+        error_message: Text<'a> = "errorMessage",
+        user_identity: UserIdentity<'a> = "userIdentity",
+        request_parameters: Option<Raw<'a>> = "requestParameters",
+        response_elements: Option<Raw<'a>> = "responseElements",
+        resources: Option<Raw<'a>> = "resources",
+        recipient_account_id: Text<'a> = "recipientAccountId",
+        session_credential_from_console: Text<'a> = "sessionCredentialFromConsole",
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct UserIdentity<'a> {
-    #[serde(borrow, default, rename = "type")]
-    kind: Text<'a>,
-    #[serde(borrow, default)]
-    principal_id: Text<'a>,
-    #[serde(borrow, default)]
-    arn: Text<'a>,
-    #[serde(borrow, default)]
-    account_id: Text<'a>,
-    #[serde(borrow, default)]
-    access_key_id: Text<'a>,
-    #[serde(borrow, default)]
-    user_name: Text<'a>,
-    #[serde(borrow, default)]
-    invoked_by: Text<'a>,
-    #[serde(borrow, default)]
-    session_context: Option<SessionContext<'a>>,
-}
+    struct UserIdentity<'a> {
+        kind: Text<'a> = "type",
+        principal_id: Text<'a> = "principalId",
+        arn: Text<'a> = "arn",
+        account_id: Text<'a> = "accountId",
+        access_key_id: Text<'a> = "accessKeyId",
+        user_name: Text<'a> = "userName",
+        invoked_by: Text<'a> = "invokedBy",
+        session_context: SessionContext<'a> = "sessionContext",
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct SessionContext<'a> {
-    #[serde(borrow, default)]
-    session_issuer: Option<SessionIssuer<'a>>,
-    #[serde(borrow, default)]
-    attributes: Option<Attributes<'a>>,
-    #[serde(borrow, default)]
-    source_identity: Text<'a>,
-}
+    struct SessionContext<'a> {
+        session_issuer: SessionIssuer<'a> = "sessionIssuer",
+        attributes: Attributes<'a> = "attributes",
+        source_identity: Text<'a> = "sourceIdentity",
+    }
 
-#[derive(Deserialize, Default)]
-struct SessionIssuer<'a> {
-    #[serde(borrow, default)]
-    arn: Text<'a>,
-}
+    struct SessionIssuer<'a> {
+        arn: Text<'a> = "arn",
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct Attributes<'a> {
-    #[serde(borrow, default)]
-    creation_date: Text<'a>,
-    #[serde(borrow, default)]
-    mfa_authenticated: Text<'a>,
+    struct Attributes<'a> {
+        creation_date: Text<'a> = "creationDate",
+        mfa_authenticated: Text<'a> = "mfaAuthenticated",
+    }
 }
 
 /// Who acted: what `userIdentity` means.
@@ -161,8 +124,7 @@ impl Record<'_> {
         let Some(name) = self.event_name.get() else {
             return Err("`eventName` is missing".to_owned());
         };
-        let nobody = UserIdentity::default();
-        let user = self.user_identity.as_ref().unwrap_or(&nobody);
+        let user = &self.user_identity;
         let tenant = self.recipient_account_id.get().or(user.account_id.get());
         let service = self.event_source.get();
         let verb = operation::classify(service.unwrap_or_default(), name);
@@ -180,7 +142,7 @@ impl Record<'_> {
         let target = subject.target(verb, tenant, who.id.as_deref());
         let resource = self.resources.and_then(first_resource);
         let kind = subject.kind.unwrap_or(verb.kind);
-        let source_identity = user.session_context.as_ref().and_then(|s| s.source_identity.get());
+        let source_identity = user.session_context.source_identity.get();
         let mut chain = [""; 3];
         let mut links = 0;
         if let (telltale_schema::Kind::Impersonation, Some(target)) = (kind, target.as_deref()) {
@@ -189,7 +151,6 @@ impl Record<'_> {
                 links += 1;
             }
         }
-        let attributes = user.session_context.as_ref().and_then(|s| s.attributes.as_ref());
         let source_ip = self.source_ip_address.get().and_then(address);
         let credential = user.access_key_id.get();
         events.push(&Event {
@@ -211,8 +172,11 @@ impl Record<'_> {
             delegation_chain: &chain[..links],
             credential_id: credential,
             credential_kind: credential.and_then(key_kind),
-            credential_issued_at: attributes
-                .and_then(|a| a.creation_date.get())
+            credential_issued_at: user
+                .session_context
+                .attributes
+                .creation_date
+                .get()
                 .and_then(parse_instant),
             credential_expires_at: None,
             issued_credential_id: subject.issued.get(),
@@ -280,11 +244,7 @@ impl<'a> UserIdentity<'a> {
     fn who(&'a self, console: bool, verb: &Verb) -> Who<'a> {
         let arn = self.arn.get();
         let kind = self.kind.get();
-        let issuer = self
-            .session_context
-            .as_ref()
-            .and_then(|context| context.session_issuer.as_ref())
-            .and_then(|issuer| issuer.arn.get());
+        let issuer = self.session_context.session_issuer.arn.get();
         let is_session = matches!(kind, Some("AssumedRole"))
             || arn.is_some_and(|arn| arn.contains(":assumed-role/"));
         if is_session {
@@ -310,11 +270,7 @@ impl<'a> UserIdentity<'a> {
                 session,
             };
         }
-        let mfa = self
-            .session_context
-            .as_ref()
-            .and_then(|context| context.attributes.as_ref())
-            .is_some_and(|attributes| attributes.mfa_authenticated.is("true"));
+        let mfa = self.session_context.attributes.mfa_authenticated.is("true");
         match kind {
             Some("Root") => Who::of(arn.or(self.account_id.get()), PrincipalKind::Human),
             Some("IAMUser") if console || mfa || verb.is_sign_in => Who::of(
@@ -394,10 +350,10 @@ fn without_brackets(text: &str) -> &str {
 
 /// The ARN of the first of `resources`.
 fn first_resource(raw: Raw<'_>) -> Option<Text<'_>> {
-    #[derive(Deserialize)]
-    struct Resource<'a> {
-        #[serde(borrow, default, rename = "ARN", alias = "arn")]
-        arn: Text<'a>,
+    object! {
+        struct Resource<'a> {
+            arn: Text<'a> = "ARN" | "arn",
+        }
     }
     let all: Vec<Resource<'_>> = raw.read().ok()?;
     all.into_iter().next().map(|resource| resource.arn)

@@ -69,7 +69,41 @@ impl Redactor {
         let mut scan = Scan::new(bytes);
         FRAGMENTS.for_each(bytes, |candidate, rule| scan.judge(candidate, rule));
         let secrets = scan.into_secrets();
-        (!secrets.is_empty()).then(|| self.replace(bytes, &secrets))
+        (!secrets.is_empty()).then(|| self.replace(bytes, &secrets, 0))
+    }
+
+    /// Replaces every secret in the payload, as [`Redactor::redact`] does; without another buffer
+    /// where fingerprints are no longer than what they replace, as they mostly are.
+    pub fn redact_in_place(&self, bytes: &mut Vec<u8>) {
+        let mut scan = Scan::new(bytes);
+        FRAGMENTS.for_each(bytes, |candidate, rule| scan.judge(candidate, rule));
+        let secrets = scan.into_secrets();
+        let (mut filled, mut copied) = (0, 0);
+        for (number, secret) in secrets.iter().enumerate() {
+            let value = &bytes[secret.start..secret.end];
+            let fingerprint = self.fingerprint(&text::decode(value, secret.depth.into()));
+            let line_ends = memchr::memchr_iter(b'\n', value).count();
+            bytes.copy_within(copied..secret.start, filled);
+            filled += secret.start - copied;
+            let behind = filled + fingerprint.len() + line_ends;
+            if behind > secret.end {
+                // Too short for its fingerprint, and nothing before it has made room.
+                let mut out = bytes[..filled].to_vec();
+                out.extend_from_slice(&self.replace(
+                    &bytes[secret.start..],
+                    &secrets[number..],
+                    secret.start,
+                ));
+                *bytes = out;
+                return;
+            }
+            bytes[filled..filled + fingerprint.len()].copy_from_slice(fingerprint.as_bytes());
+            bytes[filled + fingerprint.len()..behind].fill(b'\n');
+            (filled, copied) = (behind, secret.end);
+        }
+        let len = bytes.len();
+        bytes.copy_within(copied..len, filled);
+        bytes.truncate(filled + len - copied);
     }
 
     /// What stands in place of `secret`: `redacted:` and 16 hex digits of its keyed BLAKE3 hash.
@@ -80,18 +114,20 @@ impl Redactor {
         format!("redacted:{}", &hash[..16])
     }
 
-    fn replace(&self, bytes: &[u8], secrets: &[Secret]) -> Vec<u8> {
+    /// A copy of `bytes`, which begin at `from` of the payload that `secrets` were found in.
+    fn replace(&self, bytes: &[u8], secrets: &[Secret], from: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         let mut copied = 0;
         for secret in secrets {
-            let value = &bytes[secret.start..secret.end];
-            out.extend_from_slice(&bytes[copied..secret.start]);
+            let (start, end) = (secret.start - from, secret.end - from);
+            let value = &bytes[start..end];
+            out.extend_from_slice(&bytes[copied..start]);
             out.extend_from_slice(
                 self.fingerprint(&text::decode(value, secret.depth.into())).as_bytes(),
             );
             // A private key on lines of its own leaves them empty.
             out.extend(value.iter().filter(|byte| **byte == b'\n'));
-            copied = secret.end;
+            copied = end;
         }
         out.extend_from_slice(&bytes[copied..]);
         out

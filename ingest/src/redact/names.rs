@@ -160,8 +160,15 @@ pub(super) fn classify(name: &[u8]) -> Option<Class> {
     if matches!(name, b"PWD" | b"OLDPWD") {
         return None;
     }
+    if !may_end(name) {
+        return None;
+    }
     let squashed = Squashed::new(name);
+    let last = squashed.text().last()?;
     let (text, class) = ENDINGS.iter().find_map(|(ending, at, class)| {
+        if ending.as_bytes().last() != Some(last) {
+            return None;
+        }
         let before = squashed.text().strip_suffix(ending.as_bytes())?;
         let fits = match at {
             At::Any => true,
@@ -182,6 +189,29 @@ pub(super) fn classify(name: &[u8]) -> Option<Class> {
         // Vault's `secret_id` is a secret, AWS's `secretId` a name.
         Class::Uuid => name.contains(&b'_').then_some(class),
         _ => Some(class),
+    }
+}
+
+/// Bit `b` of word `a`: an ending has letter `b` at its end and letter `a` before it.
+const LAST_LETTERS: [u32; 26] = {
+    let mut letters = [0; 26];
+    let mut at = 0;
+    while at < ENDINGS.len() {
+        let ending = ENDINGS[at].0.as_bytes();
+        let [before, last] = [ending[ending.len() - 2], ending[ending.len() - 1]];
+        letters[(before - b'a') as usize] |= 1 << (last - b'a');
+        at += 1;
+    }
+    letters
+};
+
+/// Whether the last two letters of a name are those of some ending: few names get any further.
+fn may_end(name: &[u8]) -> bool {
+    let letter = |byte: &u8| byte.is_ascii_alphabetic().then(|| byte.to_ascii_lowercase() - b'a');
+    let mut letters = name.iter().rev().filter_map(letter);
+    match (letters.next(), letters.next()) {
+        (Some(last), Some(before)) => LAST_LETTERS[usize::from(before)] >> last & 1 == 1,
+        _ => false,
     }
 }
 

@@ -9,10 +9,11 @@ fn redactor() -> Redactor {
 }
 
 fn redact(text: &str) -> String {
-    match redactor().redact(text.as_bytes()) {
-        Some(bytes) => String::from_utf8(bytes).expect("UTF-8 stays UTF-8"),
-        None => text.to_owned(),
-    }
+    let mut in_place = text.as_bytes().to_vec();
+    redactor().redact_in_place(&mut in_place);
+    let copy = redactor().redact(text.as_bytes()).unwrap_or_else(|| text.as_bytes().to_vec());
+    assert_eq!(in_place, copy, "both ways give the same: {text}");
+    String::from_utf8(copy).expect("UTF-8 stays UTF-8")
 }
 
 /// Letters and digits without any pattern, the same for the same length.

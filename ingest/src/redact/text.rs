@@ -152,8 +152,19 @@ fn escaped(bytes: &[u8]) -> Escape {
 }
 
 /// What names of fields, headers and variables consist of.
+#[inline]
 pub(super) fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+    const NAME: [bool; 256] = {
+        let mut name = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let letter = (byte as u8).is_ascii_alphanumeric();
+            name[byte] = letter || matches!(byte as u8, b'_' | b'-' | b'.');
+            byte += 1;
+        }
+        name
+    };
+    NAME[usize::from(byte)]
 }
 
 /// Whether a separator is followed by the end of the words or by the next `name=`; a password may

@@ -1,7 +1,6 @@
 //! What a CloudTrail `eventName` is about: its kind, whom it acts on, what it mints.
 
-use crate::json::{Raw, Text};
-use serde::Deserialize;
+use crate::json::{Raw, Text, object};
 use std::borrow::Cow;
 use telltale_schema::Kind;
 
@@ -204,61 +203,37 @@ pub(super) struct Details<'a> {
     pub kind: Option<Kind>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct Parameters<'a> {
-    #[serde(borrow, default)]
-    role_arn: Text<'a>,
-    #[serde(borrow, default)]
-    user_name: Text<'a>,
-    #[serde(borrow, default)]
-    role_name: Text<'a>,
-    #[serde(borrow, default)]
-    target_principal: Text<'a>,
-    #[serde(borrow, default)]
-    policy_arn: Text<'a>,
-    #[serde(borrow, default)]
-    policy_name: Text<'a>,
-    #[serde(borrow, default)]
-    status: Text<'a>,
-    #[serde(borrow, default)]
-    secret_id: Text<'a>,
-    #[serde(borrow, default)]
-    name: Text<'a>,
-    #[serde(borrow, default)]
-    instance_id: Text<'a>,
-    #[serde(borrow, default)]
-    key_name: Text<'a>,
-}
+object! {
+    struct Parameters<'a> {
+        role_arn: Text<'a> = "roleArn",
+        user_name: Text<'a> = "userName",
+        role_name: Text<'a> = "roleName",
+        target_principal: Text<'a> = "targetPrincipal",
+        policy_arn: Text<'a> = "policyArn",
+        policy_name: Text<'a> = "policyName",
+        status: Text<'a> = "status",
+        secret_id: Text<'a> = "secretId",
+        name: Text<'a> = "name",
+        instance_id: Text<'a> = "instanceId",
+        key_name: Text<'a> = "keyName",
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct Answer<'a> {
-    #[serde(borrow, default)]
-    credentials: Option<Issued<'a>>,
-    #[serde(borrow, default)]
-    access_key: Option<Issued<'a>>,
-    #[serde(borrow, default)]
-    service_specific_credential: Option<Issued<'a>>,
-    #[serde(borrow, default)]
-    credential_set: Option<Vec<CredentialSet<'a>>>,
-    #[serde(borrow, default)]
-    key_pair_id: Text<'a>,
-}
+    struct Answer<'a> {
+        credentials: Option<Issued<'a>> = "credentials",
+        access_key: Option<Issued<'a>> = "accessKey",
+        service_specific_credential: Option<Issued<'a>> = "serviceSpecificCredential",
+        credential_set: Option<Vec<CredentialSet<'a>>> = "credentialSet",
+        key_pair_id: Text<'a> = "keyPairId",
+    }
 
-#[derive(Deserialize, Default)]
-struct CredentialSet<'a> {
-    #[serde(borrow, default)]
-    credentials: Option<Issued<'a>>,
-}
+    struct CredentialSet<'a> {
+        credentials: Option<Issued<'a>> = "credentials",
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct Issued<'a> {
-    #[serde(borrow, default)]
-    access_key_id: Text<'a>,
-    #[serde(borrow, default)]
-    service_specific_credential_id: Text<'a>,
+    struct Issued<'a> {
+        access_key_id: Text<'a> = "accessKeyId",
+        service_specific_credential_id: Text<'a> = "serviceSpecificCredentialId",
+    }
 }
 
 /// Reads what `verb` says is worth reading. Parameters of an odd shape say nothing.
