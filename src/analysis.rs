@@ -1,12 +1,15 @@
 //! Events to findings and SLIs: the second half of `scan`.
 
 use crate::config::Config;
+use crate::pipeline::{Take, lock};
 use anyhow::{Context, Result};
+use std::sync::Mutex;
 use std::thread;
+use telltale_detect::Detector;
 use telltale_detect::engine::{self, Engine};
-use telltale_detect::timeline::Timeline;
+use telltale_detect::timeline::{Digest, Timeline};
 use telltale_queries::{SliResult, SliStream};
-use telltale_schema::{Event, EventBuilder, Finding};
+use telltale_schema::{EventBatch, EventBuilder, Finding};
 
 /// What an archive says.
 #[derive(Default)]
@@ -19,48 +22,72 @@ pub struct Analysis {
 }
 
 /// Events that go to the SLIs in one batch.
-const BATCH_EVENTS: usize = 16_384;
+const BATCH_EVENTS: usize = 2048;
+/// Events that a thread gathers before it waits for the timeline.
+const DIGEST_EVENTS: usize = 4096;
 
-/// Runs every detector and every SLI over a sorted timeline, each on a thread of its own.
-pub fn analyse(timeline: &Timeline, config: &Config) -> Result<Analysis> {
-    let detectors = config.detectors()?;
-    thread::scope(|scope| {
-        let engines: Vec<_> = detectors
-            .into_iter()
-            .map(|detector| {
-                scope.spawn(move || {
-                    let mut engine =
-                        Engine::new(vec![detector], config.scan.allowed_lateness_micros());
-                    timeline.events().filter(has_time).for_each(|event| engine.observe(&event));
-                    engine.finish();
-                    (engine.findings(), engine.evicted_total())
-                })
-            })
-            .collect();
-        let slis = measure(timeline)?;
-        let mut analysis = Analysis { slis, ..Analysis::default() };
-        let mut lists = Vec::new();
-        for engine in engines {
-            let (findings, evicted) = engine.join().map_err(|_| {
-                anyhow::anyhow!("a detector panicked, which is a fault of telltale")
-            })?;
-            lists.push(findings);
-            analysis.evicted += evicted;
+/// Gathers what one thread parsed for a timeline that all share.
+pub struct Gather<'t> {
+    timeline: &'t Mutex<Timeline>,
+    digest: Digest,
+}
+
+impl<'t> Gather<'t> {
+    pub fn new(timeline: &'t Mutex<Timeline>) -> Self {
+        Self { timeline, digest: Digest::default() }
+    }
+}
+
+impl Take for Gather<'_> {
+    fn take(&mut self, batch: EventBatch) {
+        self.digest.add(&batch);
+        drop(batch);
+        if self.digest.len() >= DIGEST_EVENTS {
+            lock(self.timeline).merge(&mut self.digest);
         }
-        analysis.findings = engine::merge(lists);
+    }
+
+    fn finish(mut self) {
+        lock(self.timeline).merge(&mut self.digest);
+    }
+}
+
+/// Runs every detector and every SLI over a sorted timeline, on `threads` threads.
+pub fn analyse(timeline: &Timeline, config: &Config, threads: usize) -> Result<Analysis> {
+    let lateness = config.scan.allowed_lateness_micros();
+    let mut detectors = config.detectors()?.into_iter();
+    let each = detectors.len().div_ceil(threads.max(1));
+    let mut share = || detectors.by_ref().take(each).collect::<Vec<_>>();
+    let own = share();
+    let detect = |detectors: Vec<Box<dyn Detector>>| {
+        let mut engine = Engine::new(detectors, lateness);
+        timeline.observations().for_each(|observation| engine.show(&observation));
+        engine.finish();
+        (engine.findings(), engine.evicted_total())
+    };
+    thread::scope(|scope| {
+        let mut analysis = Analysis::default();
+        let detect = &detect;
+        let others = std::iter::repeat_with(share).take_while(|share| !share.is_empty());
+        let running: Vec<_> =
+            others.map(|detectors| scope.spawn(move || detect(detectors))).collect();
+        let mut lists = vec![detect(own)];
+        analysis.slis = measure(timeline)?;
+        for engine in running {
+            lists.push(engine.join().map_err(|_| {
+                anyhow::anyhow!("a detector panicked, which is a fault of telltale")
+            })?);
+        }
+        analysis.evicted = lists.iter().map(|(_, evicted)| evicted).sum();
+        analysis.findings = engine::merge(lists.into_iter().map(|(findings, _)| findings));
         Ok(analysis)
     })
 }
 
-/// An event without a time of its own has the time when it was read, which says nothing about
-/// when it happened: neither detectors nor windows see it.
-fn has_time(event: &Event<'_>) -> bool {
-    event.event_time != event.received_at
-}
-
 fn measure(timeline: &Timeline) -> Result<Vec<SliResult>> {
     let stream = SliStream::start(telltale_queries::slis()).context("SLIs")?;
-    let mut events = timeline.events().filter(has_time).peekable();
+    let columns = stream.columns();
+    let mut events = timeline.columns(&columns).peekable();
     while let Some(first) = events.peek() {
         let mut builder = EventBuilder::new(first.log, Default::default(), 0);
         for event in events.by_ref().take(BATCH_EVENTS) {

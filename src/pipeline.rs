@@ -62,12 +62,29 @@ pub struct FileReject {
     pub count: u64,
 }
 
+/// What one thread does with the batches that it parsed.
+pub trait Take {
+    fn take(&mut self, batch: EventBatch);
+
+    /// No further batch comes.
+    fn finish(self)
+    where
+        Self: Sized,
+    {
+    }
+}
+
+impl<F: FnMut(EventBatch)> Take for F {
+    fn take(&mut self, batch: EventBatch) {
+        self(batch);
+    }
+}
+
 /// What threads share.
-struct Shared<F> {
+struct Shared {
     queue: Mutex<Queue>,
     rejects: Mutex<BTreeMap<String, Rejects>>,
     by_log: Mutex<BTreeMap<&'static str, u64>>,
-    take: F,
 }
 
 struct Queue {
@@ -93,8 +110,8 @@ pub(crate) fn into_inner<T>(mutex: Mutex<T>) -> T {
 }
 
 impl Reading<'_> {
-    /// Reads everything; `take` is called with each batch, on the thread that parsed it.
-    pub fn run(self, take: impl Fn(EventBatch) + Sync) -> Intake {
+    /// Reads everything. Each thread starts with a [`Take`] of its own.
+    pub fn run<T: Take>(self, start: impl Fn() -> T + Sync) -> Intake {
         let count = self.files.files.len();
         let mut rejects = BTreeMap::new();
         for (path, why) in &self.files.unreadable {
@@ -106,13 +123,17 @@ impl Reading<'_> {
             queue: Mutex::new(Queue { files: self.files.files.clone().into_iter(), current: None }),
             rejects: Mutex::new(rejects),
             by_log: Mutex::default(),
-            take,
+        };
+        let work = || {
+            let mut take = start();
+            self.work(&shared, &mut take);
+            take.finish();
         };
         thread::scope(|scope| {
             for _ in 1..self.threads.max(1) {
-                scope.spawn(|| self.work(&shared));
+                scope.spawn(work);
             }
-            self.work(&shared);
+            work();
         });
         let rejects = into_inner(shared.rejects);
         let mut intake = Intake {
@@ -131,17 +152,17 @@ impl Reading<'_> {
         intake
     }
 
-    fn work<F: Fn(EventBatch) + Sync>(&self, shared: &Shared<F>) {
+    fn work(&self, shared: &Shared, take: &mut impl Take) {
         while !self.progress.stop.load(Ordering::Relaxed) {
             match self.next(shared) {
-                Some(Work::Block(block, plan)) => self.parse(block, plan, shared),
+                Some(Work::Block(block, plan)) => self.parse(block, plan, shared, take),
                 Some(Work::File(file)) => {
                     let mut rejects = Rejects::default();
                     let reader =
                         file.open(self.forced, self.limits, &self.progress.bytes, &mut rejects);
                     if let Some(mut reader) = reader {
                         while let Some((block, plan)) = reader.next_block(&mut rejects) {
-                            self.parse(block, plan, shared);
+                            self.parse(block, plan, shared, take);
                             if self.progress.stop.load(Ordering::Relaxed) {
                                 break;
                             }
@@ -155,7 +176,7 @@ impl Reading<'_> {
         }
     }
 
-    fn next<F>(&self, shared: &Shared<F>) -> Option<Work> {
+    fn next(&self, shared: &Shared) -> Option<Work> {
         let mut queue = lock(&shared.queue);
         loop {
             if let Some((file, reader)) = &mut queue.current {
@@ -182,21 +203,21 @@ impl Reading<'_> {
         }
     }
 
-    fn parse<F: Fn(EventBatch) + Sync>(&self, block: Block, plan: Plan, shared: &Shared<F>) {
+    fn parse(&self, block: Block, plan: Plan, shared: &Shared, take: &mut impl Take) {
         let mut rejects = Rejects::default();
         let mut payload = Payload::new(block, self.redactor, &mut rejects);
         if plan.envelope {
             payload = payload.unwrapped(parsers::open_envelope);
         }
         match plan.parser {
-            Some(parser) => self.append(parser, &payload, &mut rejects, shared),
+            Some(parser) => self.append(parser, &payload, &mut rejects, shared, take),
             None => {
                 for parser in PARSERS {
                     let own = payload.only(|record| {
                         parsers::recognise(record).is_some_and(|p| p.name() == parser.name())
                     });
                     if !own.is_empty() {
-                        self.append(*parser, &own, &mut rejects, shared);
+                        self.append(*parser, &own, &mut rejects, shared, take);
                     }
                 }
                 for (position, record) in payload.records() {
@@ -209,12 +230,13 @@ impl Reading<'_> {
         keep(shared, payload.origin(), rejects);
     }
 
-    fn append<F: Fn(EventBatch) + Sync>(
+    fn append(
         &self,
         parser: &'static dyn Parser,
         payload: &Payload,
         rejects: &mut Rejects,
-        shared: &Shared<F>,
+        shared: &Shared,
+        take: &mut impl Take,
     ) {
         let mut builder = EventBuilder::new(parser.name(), payload.buffer(), self.received_at);
         parser.parse(payload, &mut builder, rejects);
@@ -225,11 +247,11 @@ impl Reading<'_> {
         let events = batch.len() as u64;
         self.progress.events.fetch_add(events, Ordering::Relaxed);
         *lock(&shared.by_log).entry(parser.name()).or_default() += events;
-        (shared.take)(batch);
+        take.take(batch);
     }
 }
 
-fn keep<F>(shared: &Shared<F>, path: &str, rejects: Rejects) {
+fn keep(shared: &Shared, path: &str, rejects: Rejects) {
     if !rejects.is_empty() {
         lock(&shared.rejects).entry(path.to_owned()).or_default().merge(rejects);
     }

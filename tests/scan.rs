@@ -6,10 +6,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use telltale::analysis::analyse;
+use telltale::analysis::{Gather, analyse};
 use telltale::config::Config;
 use telltale::pipeline::{Progress, Reading};
-use telltale_detect::timeline::{Digest, Timeline};
+use telltale_detect::timeline::Timeline;
 use telltale_ingest::redact::{Key, Redactor};
 use telltale_ingest::sources::{Files, Limits};
 use telltale_schema::ocsf;
@@ -74,10 +74,10 @@ fn scan(mut paths: Vec<String>, order: u64, threads: usize, block_bytes: usize) 
         limits: Limits { block_bytes, ..Limits::default() },
         progress: Arc::new(Progress::default()),
     };
-    let intake = reading.run(|batch| timeline.lock().unwrap().merge(Digest::of(&batch)));
+    let intake = reading.run(|| Gather::new(&timeline));
     let mut timeline = timeline.into_inner().unwrap();
     timeline.sort();
-    let analysis = analyse(&timeline, &Config::default()).unwrap();
+    let analysis = analyse(&timeline, &Config::default(), threads).unwrap();
     let findings: Vec<_> = analysis.findings.iter().map(ocsf::detection_finding).collect();
     assert_eq!(intake.rejected, 0, "{:?}", intake.rejects);
     serde_json::to_string(&(findings, analysis.slis)).unwrap()

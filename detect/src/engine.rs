@@ -1,5 +1,6 @@
 //! Drives detectors: shows them events, tells them what is complete, keeps the latest findings.
 
+use crate::observation::Observation;
 use crate::{Detector, Findings};
 use std::collections::BTreeMap;
 use telltale_schema::time::{HOUR, MINUTE};
@@ -40,8 +41,14 @@ impl Engine {
     }
 
     /// Shows one event to every detector.
-    #[inline]
     pub fn observe(&mut self, event: &Event<'_>) {
+        self.show(&Observation::of(*event));
+    }
+
+    /// The same for an event whose keys are known.
+    #[inline]
+    pub fn show(&mut self, observation: &Observation<'_>) {
+        let event = &observation.event;
         if self.newest.is_none_or(|newest| event.event_time > newest) {
             self.newest = Some(event.event_time);
             let watermark = (event.event_time - self.lateness).div_euclid(STEP) * STEP;
@@ -50,7 +57,7 @@ impl Engine {
             }
         }
         for detector in &mut self.detectors {
-            detector.observe(event, &mut self.raised);
+            detector.observe(observation, &mut self.raised);
         }
         if !self.raised.raised.is_empty() {
             self.keep();

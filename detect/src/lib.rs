@@ -4,18 +4,20 @@
 //! The same events give the same findings however they are cut into batches.
 //!
 //! `engine` drives detectors · `detectors` one file each · `episode` evidence about one account and
-//! day · `baseline` what is usual, and how unlikely something is · `timeline` an archive's events,
+//! day · `observation` an event and its keys · `baseline` what is usual, and how unlikely something is · `timeline` an archive's events,
 //! compact and in order of time.
 
 pub mod baseline;
 pub mod detectors;
 pub mod engine;
 pub mod episode;
+pub mod observation;
 pub mod timeline;
 
 pub use engine::{Engine, merge};
+pub use observation::Observation;
 
-use telltale_schema::{Event, Finding, Micros, Severity};
+use telltale_schema::{Finding, Micros, Severity};
 use thiserror::Error;
 
 /// A state machine over events.
@@ -25,7 +27,7 @@ use thiserror::Error;
 /// ended before the watermark teach the baseline. So late events can only add evidence.
 pub trait Detector: Send {
     /// Scores one event. Events come in any order within the allowed lateness, each one once.
-    fn observe(&mut self, event: &Event<'_>, findings: &mut Findings);
+    fn observe(&mut self, observation: &Observation<'_>, findings: &mut Findings);
 
     /// Learns from everything before `watermark`: nothing earlier than it will come any more.
     fn close(&mut self, watermark: Micros, findings: &mut Findings);

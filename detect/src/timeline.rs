@@ -5,9 +5,9 @@
 //! event (same `event_id`) are one; when their contents differ, the smallest is kept, so that the
 //! outcome does not depend on the order of files.
 
+use crate::baseline::text_key;
+use crate::observation::{Keys, Observation};
 use hashbrown::HashTable;
-use rustc_hash::{FxBuildHasher, FxHashMap};
-use std::hash::BuildHasher;
 use telltale_schema::columns::Column;
 use telltale_schema::{Event, EventBatch, EventId, Kind, Micros, Outcome, PrincipalKind};
 
@@ -54,23 +54,29 @@ struct Row {
     credential_issued_at: Micros,
 }
 
-/// What is kept of one batch: made on the thread that parsed it, merged by whoever holds the
+/// What is kept of some batches: made on the thread that parsed them, merged by whoever holds the
 /// timeline.
+///
+/// It remembers its strings and what the timeline calls them from one merge to the next, so it is
+/// merged into one timeline only.
+#[derive(Default)]
 pub struct Digest {
     rows: Vec<Row>,
     strings: Strings,
+    /// The timeline's codes of the strings that it knows.
+    translated: Vec<Code>,
 }
+
+/// Strings that a digest remembers beyond a merge: what fits into a processor's own memory.
+const REMEMBERED_STRINGS: usize = 16_384;
 
 impl Digest {
     /// Takes out of a batch what detectors and SLIs look at.
-    pub fn of(batch: &EventBatch) -> Self {
-        let mut digest =
-            Self { rows: Vec::with_capacity(batch.len()), strings: Strings::default() };
-        let mut codes: FxHashMap<&str, Code> = FxHashMap::default();
+    pub fn add(&mut self, batch: &EventBatch) {
+        self.rows.reserve(batch.len());
         // Neighbours often agree in a column: one comparison instead of a look-up.
         let mut last: [(&str, Code); TEXT.len()] = [("", 0); TEXT.len()];
-        for row in batch.rows() {
-            let event = batch.event(row);
+        for event in batch.events() {
             let mut row = Row {
                 event_time: event.event_time,
                 event_id: event.event_id,
@@ -83,17 +89,25 @@ impl Digest {
                 latency_us: event.latency_us.unwrap_or(i64::MIN),
                 credential_issued_at: event.credential_issued_at.unwrap_or(i64::MIN),
             };
-            for (slot, text) in texts(&event).into_iter().enumerate() {
+            let slots = row.codes.iter_mut().zip(&mut last);
+            for ((code, last), text) in slots.zip(texts(&event)) {
                 let Some(text) = text else { continue };
-                if last[slot].0 != text {
-                    let code = *codes.entry(text).or_insert_with(|| digest.strings.append(text));
-                    last[slot] = (text, code);
+                if last.0 != text {
+                    *last = (text, self.strings.code(text, text_key(Some(text))));
                 }
-                row.codes[slot] = last[slot].1;
+                *code = last.1;
             }
-            digest.rows.push(row);
+            self.rows.push(row);
         }
-        digest
+    }
+
+    /// Events in it.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 }
 
@@ -121,96 +135,165 @@ fn texts<'a>(event: &Event<'a>) -> [Option<&'a str>; TEXT.len()] {
     ]
 }
 
-/// Strings one after another; code `n` is the `n`-th, from 1.
+/// Every text once, one after another; code `n` is the `n`-th, from 1.
 #[derive(Default)]
 struct Strings {
     text: Vec<Vec<u8>>,
-    places: Vec<(u32, u32, u32)>,
+    places: Vec<Place>,
+    codes: HashTable<Code>,
+}
+
+/// Where a text lies, and its key.
+#[derive(Clone, Copy)]
+struct Place {
+    key: u64,
+    piece: u32,
+    start: u32,
+    len: u32,
 }
 
 impl Strings {
     /// Bytes of one piece of the arena, so that it grows without being copied.
     const PIECE: usize = 1 << 20;
 
-    fn append(&mut self, text: &str) -> Code {
+    /// The code of a text, whose key is `key`.
+    #[inline]
+    fn code(&mut self, text: &str, key: u64) -> Code {
+        let place = |code: Code| &self.places[code as usize - 1];
+        let same = |code: &Code| {
+            let known = place(*code);
+            known.key == key && self.bytes(known) == text.as_bytes()
+        };
+        if let Some(code) = self.codes.find(key, same) {
+            return *code;
+        }
+        let code = self.append(text, key);
+        let places = &self.places;
+        self.codes.insert_unique(key, code, |code| places[*code as usize - 1].key);
+        code
+    }
+
+    /// Forgets every text, but keeps some room for the next ones.
+    fn clear(&mut self) {
+        self.text.truncate(1);
+        self.text.iter_mut().for_each(Vec::clear);
+        self.places.clear();
+        self.codes.clear();
+    }
+
+    fn append(&mut self, text: &str, key: u64) -> Code {
         let full = self.text.last().is_none_or(|piece| piece.len() + text.len() > piece.capacity());
         if full {
-            // A digest's first piece is small: most batches hold few different strings.
-            let bytes = if self.text.is_empty() { 16 << 10 } else { Self::PIECE };
-            self.text.push(Vec::with_capacity(bytes.max(text.len())));
+            self.text.push(Vec::with_capacity(Self::PIECE.max(text.len())));
         }
         let piece = self.text.len() - 1;
         let start = self.text[piece].len();
         self.text[piece].extend_from_slice(text.as_bytes());
-        self.places.push((piece as u32, start as u32, text.len() as u32));
+        let (piece, start, len) = (piece as u32, start as u32, text.len() as u32);
+        self.places.push(Place { key, piece, start, len });
         self.places.len() as Code
     }
 
+    fn bytes(&self, place: &Place) -> &[u8] {
+        &self.text[place.piece as usize][place.start as usize..][..place.len as usize]
+    }
+
+    /// The text of a code and its key.
     #[inline]
-    fn get(&self, code: Code) -> Option<&str> {
-        let (piece, start, len) = *self.places.get((code as usize).checked_sub(1)?)?;
-        let bytes = &self.text[piece as usize][start as usize..start as usize + len as usize];
+    fn get(&self, code: Code) -> (Option<&str>, u64) {
+        let Some(at) = (code as usize).checked_sub(1) else { return (None, 0) };
+        let place = &self.places[at];
         // SAFETY: `append` is the only one to write and writes whole `&str`s, whose places these are.
-        Some(unsafe { std::str::from_utf8_unchecked(bytes) })
+        let text = unsafe { std::str::from_utf8_unchecked(self.bytes(place)) };
+        (Some(text), place.key)
+    }
+
+    #[inline]
+    fn text(&self, code: Code) -> Option<&str> {
+        self.get(code).0
     }
 }
 
 /// Every event of an archive once.
 #[derive(Default)]
 pub struct Timeline {
-    rows: Vec<Row>,
+    rows: Rows,
     strings: Strings,
-    codes: HashTable<Code>,
-    by_id: HashTable<u32>,
+    /// By the first half of an event's id, the row.
+    by_id: HashTable<(u64, u32)>,
     duplicates: u64,
-    sorted: bool,
+    /// The rows in order of time, once they are sorted.
+    order: Vec<u32>,
+}
+
+/// Rows in pieces, so that they grow without being copied.
+#[derive(Default)]
+struct Rows {
+    pieces: Vec<Vec<Row>>,
+    len: usize,
+}
+
+impl Rows {
+    /// Rows of a piece, as a power of two.
+    const PIECE: u32 = 14;
+
+    fn push(&mut self, row: Row) {
+        if self.len.is_multiple_of(1 << Self::PIECE) {
+            self.pieces.push(Vec::with_capacity(1 << Self::PIECE));
+        }
+        self.pieces[self.len >> Self::PIECE].push(row);
+        self.len += 1;
+    }
+
+    #[inline]
+    fn get(&self, at: u32) -> &Row {
+        &self.pieces[(at >> Self::PIECE) as usize][(at & ((1 << Self::PIECE) - 1)) as usize]
+    }
+
+    fn get_mut(&mut self, at: u32) -> &mut Row {
+        &mut self.pieces[(at >> Self::PIECE) as usize][(at & ((1 << Self::PIECE) - 1)) as usize]
+    }
 }
 
 impl Timeline {
-    /// Adds a batch's digest; its own strings get the timeline's codes.
-    pub fn merge(&mut self, digest: Digest) {
-        let hash = |text: &str| FxBuildHasher.hash_one(text);
-        let mut translated: Vec<Code> = Vec::with_capacity(digest.strings.places.len() + 1);
-        translated.push(0);
-        for code in 1..=digest.strings.places.len() as Code {
-            let text = digest.strings.get(code).unwrap_or_default();
-            let known =
-                self.codes.find(hash(text), |c| self.strings.get(*c) == Some(text)).copied();
-            translated.push(known.unwrap_or_else(|| {
-                let code = self.strings.append(text);
-                let strings = &self.strings;
-                self.codes
-                    .insert_unique(hash(text), code, |c| hash(strings.get(*c).unwrap_or_default()));
-                code
-            }));
+    /// Takes the events out of a digest; its own strings get the timeline's codes.
+    pub fn merge(&mut self, digest: &mut Digest) {
+        let translated = &mut digest.translated;
+        if translated.is_empty() {
+            translated.push(0);
         }
-        for mut row in digest.rows {
+        for code in translated.len() as Code..=digest.strings.places.len() as Code {
+            let (text, key) = digest.strings.get(code);
+            translated.push(self.strings.code(text.unwrap_or_default(), key));
+        }
+        self.by_id.reserve(digest.rows.len(), |(half, _)| *half);
+        for mut row in digest.rows.drain(..) {
             row.codes = row.codes.map(|code| translated[code as usize]);
             self.add(row);
         }
-        self.sorted = false;
+        if translated.len() > REMEMBERED_STRINGS {
+            translated.clear();
+            digest.strings.clear();
+        }
+        self.order = Vec::new();
     }
 
     fn add(&mut self, row: Row) {
         // An event id is a hash already.
-        let hash = |id: EventId| u64::from_le_bytes(id.0[..8].try_into().unwrap_or_default());
-        let at = self.rows.len() as u32;
+        let half = u64::from_le_bytes(row.event_id.0[..8].try_into().unwrap_or_default());
         let rows = &self.rows;
-        let entry = self.by_id.entry(
-            hash(row.event_id),
-            |other| rows[*other as usize].event_id == row.event_id,
-            |other| hash(rows[*other as usize].event_id),
-        );
-        match entry {
-            hashbrown::hash_table::Entry::Vacant(vacant) => {
-                vacant.insert(at);
+        let same =
+            |(known, at): &(u64, u32)| *known == half && rows.get(*at).event_id == row.event_id;
+        match self.by_id.find(half, same) {
+            None => {
+                self.by_id.insert_unique(half, (half, rows.len as u32), |(half, _)| *half);
                 self.rows.push(row);
             }
-            hashbrown::hash_table::Entry::Occupied(known) => {
+            Some((_, known)) => {
                 self.duplicates += 1;
-                let known = *known.get() as usize;
-                if self.content(&row) < self.content(&self.rows[known]) {
-                    self.rows[known] = row;
+                let known = *known;
+                if self.content(&row) < self.content(self.rows.get(known)) {
+                    *self.rows.get_mut(known) = row;
                 }
             }
         }
@@ -218,7 +301,7 @@ impl Timeline {
 
     /// What two copies of an event are compared by: text, not codes, which depend on the order.
     fn content(&self, row: &Row) -> impl Ord + use<'_> {
-        let text: Vec<_> = row.codes.iter().map(|code| self.strings.get(*code)).collect();
+        let text: Vec<_> = row.codes.iter().map(|code| self.strings.text(*code)).collect();
         (
             row.event_time,
             row.kind,
@@ -233,11 +316,11 @@ impl Timeline {
 
     /// Events, each once.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.len
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.len == 0
     }
 
     /// Repeats that were left out.
@@ -247,43 +330,78 @@ impl Timeline {
 
     /// Events without a time of their own, which have the time when they were read.
     pub fn untimed(&self) -> u64 {
-        self.rows.iter().filter(|row| row.untimed).count() as u64
+        self.rows.pieces.iter().flatten().filter(|row| row.untimed).count() as u64
     }
 
     /// Puts the events in order of time, then id.
     pub fn sort(&mut self) {
-        if self.sorted {
-            return;
-        }
         let rows = &self.rows;
-        let mut order: Vec<(Micros, u64, u32)> = (0..rows.len() as u32)
+        let mut order: Vec<(Micros, u64, u32)> = (0..rows.len as u32)
             .map(|at| {
-                let row = &rows[at as usize];
-                let id = u64::from_be_bytes(row.event_id.0[..8].try_into().unwrap_or_default());
-                (row.event_time, id, at)
+                let row = rows.get(at);
+                let half = u64::from_be_bytes(row.event_id.0[..8].try_into().unwrap_or_default());
+                (row.event_time, half, at)
             })
             .collect();
         order.sort_unstable_by(|a, b| {
             (a.0, a.1)
                 .cmp(&(b.0, b.1))
-                .then_with(|| rows[a.2 as usize].event_id.cmp(&rows[b.2 as usize].event_id))
+                .then_with(|| rows.get(a.2).event_id.cmp(&rows.get(b.2).event_id))
         });
+        self.order = order.into_iter().map(|(.., at)| at).collect();
         self.by_id = HashTable::new();
-        self.codes = HashTable::new();
-        self.rows = permute(std::mem::take(&mut self.rows), order.into_iter().map(|o| o.2));
-        self.sorted = true;
+        self.strings.codes = HashTable::new();
     }
 
-    /// The events in their order, without `raw`. `received_at` is the event time of those that have
-    /// no time of their own, and 0 for others.
-    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
-        debug_assert!(self.sorted, "a timeline is sorted before it is read");
-        self.rows.iter().map(|row| self.event(row))
+    /// The events in their order, without `raw`, and without those that have no time of their own:
+    /// when they were read says nothing about when they happened.
+    pub fn observations(&self) -> impl Iterator<Item = Observation<'_>> {
+        self.timed().map(|row| self.observation(row))
+    }
+
+    /// The same events, of which only some columns of text are known.
+    pub fn columns(&self, columns: &[Column]) -> impl Iterator<Item = Event<'_>> {
+        let wanted: [bool; TEXT.len()] = TEXT.map(|column| columns.contains(&column));
+        self.timed().map(move |row| self.event(row, |slot| wanted[slot], |_, _| {}))
+    }
+
+    fn timed(&self) -> impl Iterator<Item = &Row> {
+        debug_assert_eq!(self.order.len(), self.rows.len, "a timeline is sorted before it is read");
+        self.order.iter().map(|at| self.rows.get(*at)).filter(|row| !row.untimed)
     }
 
     #[inline]
-    fn event(&self, row: &Row) -> Event<'_> {
-        let text = |slot: usize| self.strings.get(row.codes[slot]);
+    fn observation(&self, row: &Row) -> Observation<'_> {
+        let mut keys = [0; TEXT.len()];
+        let event = self.event(row, |_| true, |slot, key| keys[slot] = key);
+        let keys = Keys {
+            log: keys[0],
+            tenant: keys[1],
+            operation: keys[2],
+            service: keys[3],
+            principal: keys[5],
+            credential: keys[8],
+            session: keys[11],
+            source_ip: keys[12],
+            user_agent: keys[14],
+        };
+        Observation { event, keys }
+    }
+
+    /// A row with the text that is `wanted`, by slot; `note` is told the key of each.
+    #[inline(always)]
+    fn event(
+        &self,
+        row: &Row,
+        wanted: impl Fn(usize) -> bool,
+        mut note: impl FnMut(usize, u64),
+    ) -> Event<'_> {
+        let mut text = |slot: usize| {
+            let (text, key) =
+                if wanted(slot) { self.strings.get(row.codes[slot]) } else { (None, 0) };
+            note(slot, key);
+            text
+        };
         Event {
             event_id: row.event_id,
             tenant: text(1),
@@ -310,27 +428,10 @@ impl Timeline {
             region: text(16),
             instance_id: text(17),
             change_id: text(18),
-            received_at: if row.untimed { row.event_time } else { 0 },
             latency_us: (row.latency_us != i64::MIN).then_some(row.latency_us),
             ..Event::new(text(0).unwrap_or_default(), row.event_time)
         }
     }
-}
-
-/// `rows` in the order that `order` gives, in place: one row at a time moves along its cycle.
-fn permute(mut rows: Vec<Row>, order: impl Iterator<Item = u32>) -> Vec<Row> {
-    let mut order: Vec<u32> = order.collect();
-    for start in 0..order.len() {
-        let mut at = start;
-        while order[at] as usize != start && order[at] != u32::MAX {
-            let next = order[at] as usize;
-            rows.swap(at, next);
-            order[at] = u32::MAX;
-            at = next;
-        }
-        order[at] = u32::MAX;
-    }
-    rows
 }
 
 #[cfg(test)]
@@ -352,10 +453,17 @@ mod tests {
         builder.finish()
     }
 
+    fn digest(events: &[(u8, i64, u8)]) -> Digest {
+        let mut digest = Digest::default();
+        digest.add(&batch(events));
+        digest
+    }
+
     fn told(timeline: &mut Timeline) -> Vec<(EventId, i64, String)> {
         timeline.sort();
         timeline
-            .events()
+            .observations()
+            .map(|seen| seen.event)
             .map(|e| (e.event_id, e.event_time, e.principal_id.unwrap().to_owned()))
             .collect()
     }
@@ -368,13 +476,14 @@ mod tests {
             shuffle in prop::collection::vec(any::<u32>(), 60),
         ) {
             let mut whole = Timeline::default();
-            whole.merge(Digest::of(&batch(&events)));
+            whole.merge(&mut digest(&events));
             let mut mixed: Vec<_> = events.iter().zip(&shuffle).collect();
             mixed.sort_by_key(|(_, key)| **key);
             let mixed: Vec<_> = mixed.into_iter().map(|(event, _)| *event).collect();
-            let mut pieces = Timeline::default();
+            let (mut pieces, mut shared) = (Timeline::default(), Digest::default());
             for piece in mixed.chunks(cut) {
-                pieces.merge(Digest::of(&batch(piece)));
+                shared.add(&batch(piece));
+                pieces.merge(&mut shared);
             }
             prop_assert_eq!(whole.duplicates(), pieces.duplicates());
             prop_assert_eq!(whole.len() as u64 + whole.duplicates(), events.len() as u64);

@@ -189,6 +189,11 @@ impl Feed {
         Self { columns, coalescer, outlet }
     }
 
+    /// The columns that any tap reads.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = Column> + '_ {
+        self.columns.iter().map(|column| Column::ALL[*column])
+    }
+
     /// Whether no plan wants more events: each has failed, or has its `LIMIT`.
     pub(crate) fn is_satisfied(&self) -> bool {
         match &self.outlet {

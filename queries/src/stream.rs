@@ -114,6 +114,12 @@ impl SliStream {
         Ok(Self { intake, queries, window: settings.window.clone(), engine })
     }
 
+    /// The columns that the queries read; others may be null in what is pushed.
+    pub fn columns(&self) -> Vec<Column> {
+        let intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        intake.feed.columns().collect()
+    }
+
     /// Adds a batch; waits while the queries are behind. Not to be called from async code.
     pub fn push(&self, batch: &EventBatch) -> Result<(), QueryError> {
         let times = batch.record_batch().column(Column::EventTime as usize);

@@ -3,8 +3,11 @@
 use crate::columns::{Column, schema};
 use crate::event::{Event, EventId, Kind, Outcome, PrincipalKind};
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int16Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, BooleanArray, RecordBatch, StringViewArray};
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::{
+    Array, BinaryArray, BooleanArray, Int16Array, Int64Array, RecordBatch, StringViewArray,
+    TimestampMicrosecondArray,
+};
 use arrow_select::filter::filter_record_batch;
 use std::ops::Range;
 use thiserror::Error;
@@ -54,23 +57,6 @@ impl EventBatch {
         self.0.column(column as usize).as_string_view()
     }
 
-    /// Text of a row; `None` where it is null.
-    #[inline]
-    fn text_at(&self, column: Column, row: usize) -> Option<&str> {
-        let array = self.text(column);
-        array.is_valid(row).then(|| array.value(row))
-    }
-
-    fn long_at(&self, column: Column, row: usize) -> Option<i64> {
-        let array = self.0.column(column as usize).as_primitive::<Int64Type>();
-        array.is_valid(row).then(|| array.value(row))
-    }
-
-    fn instant_at(&self, column: Column, row: usize) -> Option<i64> {
-        let array = self.0.column(column as usize).as_primitive::<TimestampMicrosecondType>();
-        array.is_valid(row).then(|| array.value(row))
-    }
-
     #[inline]
     pub fn event_id(&self, row: usize) -> EventId {
         let bytes = self.0.column(Column::EventId as usize).as_binary::<i32>().value(row);
@@ -105,46 +91,142 @@ impl EventBatch {
     }
 
     /// A row as an event. `delegation_chain` stays empty: see [`EventBatch::chain`], which needs
-    /// no allocation.
+    /// no allocation. Who reads many rows takes [`EventBatch::events`].
     pub fn event(&self, row: usize) -> Event<'_> {
-        let text = |column| self.text_at(column, row);
-        let status = self.0.column(Column::StatusCode as usize).as_primitive::<Int16Type>();
+        Reader::new(self).event(row)
+    }
+
+    /// Every row as an event, as [`EventBatch::event`] gives it.
+    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        let reader = Reader::new(self);
+        self.rows().map(move |row| reader.event(row))
+    }
+}
+
+/// The columns of a batch, each looked up once.
+struct Reader<'a> {
+    event_id: &'a BinaryArray,
+    event_time: &'a TimestampMicrosecondArray,
+    received_at: &'a TimestampMicrosecondArray,
+    status_code: &'a Int16Array,
+    issued_at: &'a TimestampMicrosecondArray,
+    expires_at: &'a TimestampMicrosecondArray,
+    source_asn: &'a Int64Array,
+    latency_us: &'a Int64Array,
+    sequence: &'a Int64Array,
+    log: &'a StringViewArray,
+    kind: &'a StringViewArray,
+    outcome: &'a StringViewArray,
+    principal_kind: &'a StringViewArray,
+    text: [&'a StringViewArray; 19],
+}
+
+impl<'a> Reader<'a> {
+    fn new(batch: &'a EventBatch) -> Self {
+        let instants = |column: Column| batch.0.column(column as usize).as_primitive();
+        let longs = |column: Column| batch.0.column(column as usize).as_primitive();
+        let text = |column| batch.text(column);
+        Self {
+            event_id: batch.0.column(Column::EventId as usize).as_binary(),
+            event_time: instants(Column::EventTime),
+            received_at: instants(Column::ReceivedAt),
+            status_code: batch.0.column(Column::StatusCode as usize).as_primitive(),
+            issued_at: instants(Column::CredentialIssuedAt),
+            expires_at: instants(Column::CredentialExpiresAt),
+            source_asn: longs(Column::SourceAsn),
+            latency_us: longs(Column::LatencyUs),
+            sequence: longs(Column::Sequence),
+            log: text(Column::Log),
+            kind: text(Column::Kind),
+            outcome: text(Column::Outcome),
+            principal_kind: text(Column::PrincipalKind),
+            text: [
+                Column::Tenant,
+                Column::Operation,
+                Column::Service,
+                Column::ErrorCode,
+                Column::PrincipalId,
+                Column::PrincipalName,
+                Column::TargetId,
+                Column::CredentialId,
+                Column::CredentialKind,
+                Column::IssuedCredentialId,
+                Column::SessionId,
+                Column::SourceIp,
+                Column::SourceCountry,
+                Column::UserAgent,
+                Column::Resource,
+                Column::Region,
+                Column::InstanceId,
+                Column::ChangeId,
+                Column::Raw,
+            ]
+            .map(text),
+        }
+    }
+
+    #[inline]
+    fn event(&self, row: usize) -> Event<'a> {
+        let long = |array: &Int64Array| array.is_valid(row).then(|| array.value(row));
+        let instant =
+            |array: &TimestampMicrosecondArray| array.is_valid(row).then(|| array.value(row));
+        let text = self.text.map(|array| array.is_valid(row).then(|| array.value(row)));
+        let [
+            tenant,
+            operation,
+            service,
+            error_code,
+            principal_id,
+            principal_name,
+            target_id,
+            credential_id,
+            credential_kind,
+            issued_credential_id,
+            session_id,
+            source_ip,
+            source_country,
+            user_agent,
+            resource,
+            region,
+            instance_id,
+            change_id,
+            raw,
+        ] = text;
+        let principal_kind = PrincipalKind::from_text(self.principal_kind.value(row));
         Event {
-            event_id: self.event_id(row),
-            event_time: self.event_time(row),
-            received_at: self.instant_at(Column::ReceivedAt, row).unwrap_or_default(),
-            log: text(Column::Log).unwrap_or_default(),
-            tenant: text(Column::Tenant),
-            kind: text(Column::Kind).and_then(Kind::from_text).unwrap_or(Kind::ApiCall),
-            operation: text(Column::Operation),
-            service: text(Column::Service),
-            outcome: text(Column::Outcome).and_then(Outcome::from_text).unwrap_or(Outcome::Unknown),
-            status_code: status.is_valid(row).then(|| status.value(row)),
-            error_code: text(Column::ErrorCode),
-            principal_id: text(Column::PrincipalId),
-            principal_kind: text(Column::PrincipalKind)
-                .and_then(PrincipalKind::from_text)
-                .unwrap_or(PrincipalKind::Unknown),
-            principal_name: text(Column::PrincipalName),
-            target_id: text(Column::TargetId),
+            event_id: EventId(self.event_id.value(row).try_into().unwrap_or_default()),
+            event_time: self.event_time.value(row),
+            received_at: self.received_at.value(row),
+            log: self.log.value(row),
+            tenant,
+            kind: Kind::from_text(self.kind.value(row)).unwrap_or(Kind::ApiCall),
+            operation,
+            service,
+            outcome: Outcome::from_text(self.outcome.value(row)).unwrap_or(Outcome::Unknown),
+            status_code: self.status_code.is_valid(row).then(|| self.status_code.value(row)),
+            error_code,
+            principal_id,
+            principal_kind: principal_kind.unwrap_or(PrincipalKind::Unknown),
+            principal_name,
+            target_id,
             delegation_chain: &[],
-            credential_id: text(Column::CredentialId),
-            credential_kind: text(Column::CredentialKind),
-            credential_issued_at: self.instant_at(Column::CredentialIssuedAt, row),
-            credential_expires_at: self.instant_at(Column::CredentialExpiresAt, row),
-            issued_credential_id: text(Column::IssuedCredentialId),
-            session_id: text(Column::SessionId),
-            source_ip: text(Column::SourceIp),
-            source_asn: self.long_at(Column::SourceAsn, row),
-            source_country: text(Column::SourceCountry),
-            user_agent: text(Column::UserAgent),
-            resource: text(Column::Resource),
-            region: text(Column::Region),
-            instance_id: text(Column::InstanceId),
-            latency_us: self.long_at(Column::LatencyUs, row),
-            change_id: text(Column::ChangeId),
-            sequence: self.long_at(Column::Sequence, row),
-            raw: text(Column::Raw),
+            credential_id,
+            credential_kind,
+            credential_issued_at: instant(self.issued_at),
+            credential_expires_at: instant(self.expires_at),
+            issued_credential_id,
+            session_id,
+            source_ip,
+            source_asn: long(self.source_asn),
+            source_country,
+            user_agent,
+            resource,
+            region,
+            instance_id,
+            latency_us: long(self.latency_us),
+            change_id,
+            sequence: long(self.sequence),
+            raw,
         }
     }
 }

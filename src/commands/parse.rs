@@ -73,12 +73,14 @@ impl Parse {
         let writer = Mutex::new(ExportWriter::new(format, out)?);
         let failure: Mutex<Option<QueryError>> = Mutex::default();
         let seen = Seen::default();
-        let intake = reading.run(|batch| {
-            let batch = seen.once(batch);
-            let mut writer = lock(&writer);
-            if let Err(cause) = writer.write(&batch) {
-                progress.stop.store(true, Ordering::Relaxed);
-                lock(&failure).get_or_insert(cause);
+        let intake = reading.run(|| {
+            |batch| {
+                let batch = seen.once(batch);
+                let mut writer = lock(&writer);
+                if let Err(cause) = writer.write(&batch) {
+                    progress.stop.store(true, Ordering::Relaxed);
+                    lock(&failure).get_or_insert(cause);
+                }
             }
         });
         drop(bar);

@@ -57,11 +57,13 @@ impl Query {
         };
         let stream = QueryStream::start(&self.sql, format, Box::new(io::stdout()))?;
         let seen = Seen::default();
-        let intake = reading.run(|batch| {
-            let batch = seen.once(batch);
-            // A query that failed says so when it is finished.
-            if stream.push(&batch).is_err() || stream.is_satisfied() {
-                progress.stop.store(true, Ordering::Relaxed);
+        let intake = reading.run(|| {
+            |batch| {
+                let batch = seen.once(batch);
+                // A query that failed says so when it is finished.
+                if stream.push(&batch).is_err() || stream.is_satisfied() {
+                    progress.stop.store(true, Ordering::Relaxed);
+                }
             }
         });
         let enough = stream.is_satisfied();

@@ -1,8 +1,8 @@
 //! `telltale scan`: archives in, findings and SLIs out.
 
 use super::{Bar, ConfigFile, Ending, Input, redactor, stop_on_signal};
-use crate::analysis::{Analysis, analyse};
-use crate::pipeline::{FileReject, Intake, Progress, into_inner, lock};
+use crate::analysis::{Analysis, Gather, analyse};
+use crate::pipeline::{FileReject, Intake, Progress, into_inner};
 use crate::{report, sinks};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
-use telltale_detect::timeline::{Digest, Timeline};
+use telltale_detect::timeline::Timeline;
 use telltale_queries::SliResult;
 use telltale_schema::ocsf;
 
@@ -95,11 +95,8 @@ impl Scan {
         let total = reading.files.bytes();
         let bar = Bar::start(total, &progress, self.input.no_progress);
         let timeline = Mutex::new(Timeline::default());
-        let mut intake = reading.run(|batch| {
-            let digest = Digest::of(&batch);
-            drop(batch);
-            lock(&timeline).merge(digest);
-        });
+        let threads = reading.threads;
+        let mut intake = reading.run(|| Gather::new(&timeline));
         let mut timeline = into_inner(timeline);
         if progress.stop.load(Ordering::Relaxed) {
             drop(bar);
@@ -108,7 +105,7 @@ impl Scan {
         }
         bar.phase("detecting");
         timeline.sort();
-        let analysis = analyse(&timeline, &config)?;
+        let analysis = analyse(&timeline, &config, threads)?;
         drop(bar);
 
         let counts = Counts {

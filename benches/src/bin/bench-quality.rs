@@ -54,7 +54,7 @@ fn parse(log: &str, bytes: Vec<u8>, redactor: &Redactor) -> EventBatch {
 /// An estate's events in order of time, and whose the malicious ones are.
 fn read(estate: &Estate) -> (Timeline, HashMap<EventId, u32>) {
     let redactor = Redactor::new(&Key::from_bytes([1; 32]));
-    let mut timeline = Timeline::default();
+    let (mut timeline, mut digest) = (Timeline::default(), Digest::default());
     let mut malicious = HashMap::new();
     let mut gathered: BTreeMap<&'static str, Vec<u8>> = BTreeMap::new();
     for record in estate.stream() {
@@ -66,11 +66,13 @@ fn read(estate: &Estate) -> (Timeline, HashMap<EventId, u32>) {
         lines.extend_from_slice(record.text.as_bytes());
         lines.push(b'\n');
         if lines.len() > 1 << 20 {
-            timeline.merge(Digest::of(&parse(record.log, std::mem::take(lines), &redactor)));
+            digest.add(&parse(record.log, std::mem::take(lines), &redactor));
+            timeline.merge(&mut digest);
         }
     }
     for (log, lines) in gathered {
-        timeline.merge(Digest::of(&parse(log, lines, &redactor)));
+        digest.add(&parse(log, lines, &redactor));
+        timeline.merge(&mut digest);
     }
     timeline.sort();
     (timeline, malicious)
@@ -79,7 +81,7 @@ fn read(estate: &Estate) -> (Timeline, HashMap<EventId, u32>) {
 fn detect(timeline: &Timeline) -> Vec<Finding> {
     merge(detectors::defaults().into_iter().map(|detector| {
         let mut engine = Engine::new(vec![detector], LATENESS);
-        timeline.events().for_each(|event| engine.observe(&event));
+        timeline.observations().for_each(|observation| engine.show(&observation));
         engine.finish();
         engine.findings()
     }))

@@ -8,11 +8,11 @@
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use telltale::analysis::analyse;
+use telltale::analysis::{Gather, analyse};
 use telltale::config::Config;
 use telltale::pipeline::{Progress, Reading};
 use telltale_benches::{Contender, Yardstick, input, race};
-use telltale_detect::timeline::{Digest, Timeline};
+use telltale_detect::timeline::Timeline;
 use telltale_ingest::redact::{Key, Redactor};
 use telltale_ingest::sources::{Files, Limits};
 
@@ -31,17 +31,13 @@ fn scan(path: &str, redactor: &Redactor, threads: usize) {
         progress: Arc::new(Progress::default()),
     };
     let started = Instant::now();
-    let intake = reading.run(|batch| {
-        let digest = Digest::of(&batch);
-        drop(batch);
-        timeline.lock().expect("no thread panics").merge(digest);
-    });
+    let intake = reading.run(|| Gather::new(&timeline));
     assert_eq!(intake.rejected, 0, "every record is read");
     let read = started.elapsed();
     let mut timeline = timeline.into_inner().expect("no thread panics");
     timeline.sort();
     let sorted = started.elapsed();
-    black_box(analyse(&timeline, &Config::default()).expect("it can be analysed"));
+    black_box(analyse(&timeline, &Config::default(), threads).expect("it can be analysed"));
     if std::env::var_os("PHASES").is_some() {
         let analysed = started.elapsed();
         println!(
@@ -81,9 +77,6 @@ fn main() {
         })
         .collect();
     gains.sort_by(f64::total_cmp);
-    println!(
-        "two threads are done {:.2} times as soon as one (wall time, median of 5; the detectors and SLIs have threads of their own in both)",
-        gains[2]
-    );
+    println!("two threads are done {:.2} times as soon as one (wall time, median of 5)", gains[2]);
     std::fs::remove_dir_all(&folder).expect("the folder is ours");
 }

@@ -23,24 +23,27 @@ struct Times {
 const NEVER: Window = Window::MAX;
 
 impl Known {
-    /// Notes `value` in `window`; the window in which it was first seen. Remembers at most `cap`.
+    /// Notes `value` in `window`. Remembers at most `cap`.
+    ///
+    /// Gives the window in which it was first seen as it was known before, and as it is known now.
     #[inline]
-    pub fn see(&mut self, value: u64, window: Window, cap: usize) -> Window {
+    pub fn see(&mut self, value: u64, window: Window, cap: usize) -> (Option<Window>, Window) {
         if let Some(at) = self.values.iter().position(|known| *known == value) {
             let times = &mut self.times[at];
+            let before = times.first;
             times.first = times.first.min(window);
             times.last = times.last.max(window);
             if window >= times.first + LEARNING_LAG {
                 times.again = times.again.min(window);
             }
-            return times.first;
+            return (Some(before), times.first);
         }
         if self.values.len() >= cap {
             self.forget_oldest();
         }
         self.values.push(value);
         self.times.push(Times { first: window, again: NEVER, last: window });
-        window
+        (None, window)
     }
 
     /// Whether `value` was first seen in `window` or before.

@@ -17,18 +17,7 @@ pub mod profile;
 pub mod tail;
 pub mod windows;
 
-use telltale_schema::Event;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-
-/// The key under which an account is remembered: names that are unique in the world stand for
-/// themselves, any other belongs to its tenant.
-#[inline]
-pub fn account_key(event: &Event<'_>, principal: &str) -> u64 {
-    if principal.starts_with("arn:") || principal.contains('@') {
-        return xxh3_64(principal.as_bytes());
-    }
-    xxh3_64_with_seed(principal.as_bytes(), text_key(event.tenant))
-}
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The key of an optional text; zero where there is none.
 #[inline]

@@ -101,12 +101,12 @@ pub struct Tools {
 impl Tools {
     const MAX: usize = 16_384;
 
-    pub fn read(&mut self, user_agent: &str) -> Option<Tool> {
+    /// The tool of `user_agent`, whose key is `key`.
+    pub fn read(&mut self, user_agent: &str, key: u64) -> Option<Tool> {
         if self.read.len() >= Self::MAX {
             self.read.clear();
         }
-        let hash = xxh3_64(user_agent.as_bytes());
-        self.read.entry(hash).or_insert_with(|| Tool::of(user_agent)).clone()
+        self.read.entry(key).or_insert_with(|| Tool::of(user_agent)).clone()
     }
 }
 

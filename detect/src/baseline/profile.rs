@@ -1,13 +1,14 @@
 //! How an account usually acts: when, from which networks, with which tools, doing what.
 
 use super::commons::{Commons, Standing};
+use super::join_keys;
 use super::known::Known;
 use super::place::{Network, Tool, Tools};
 use super::tail::{NoveltyOfOne, RAREST};
 use super::windows::{Activity, Window, known_before, window_of};
-use super::{account_key, join_keys, text_key};
+use crate::observation::Observation;
 use telltale_schema::time::MINUTE;
-use telltale_schema::{Event, EventId, Micros, Outcome};
+use telltale_schema::{EventId, Micros, Outcome};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Values remembered for one account in each dimension.
@@ -37,17 +38,18 @@ pub struct Sighting {
 impl Sighting {
     /// The cheap part of it: keys of the raw text; [`Self::read`] does the rest.
     #[inline]
-    pub fn glance(event: &Event<'_>, principal: &str) -> Self {
-        let operation = join_keys(text_key(event.operation), text_key(event.service));
+    pub fn glance(observation: &Observation<'_>, principal: &str) -> Self {
+        let Observation { event, keys } = observation;
+        let operation = join_keys(keys.operation, keys.service);
         let refused = matches!(event.outcome, Outcome::Denied | Outcome::Failure);
-        let from = join_keys(text_key(event.source_ip), text_key(event.user_agent));
-        let with = join_keys(text_key(event.credential_id), text_key(event.session_id));
+        let from = join_keys(keys.source_ip, keys.user_agent);
+        let with = join_keys(keys.credential, keys.session);
         Self {
             id: event.event_id,
             at: event.event_time,
             window: window_of(event.event_time),
-            account: account_key(event, principal),
-            tenant: text_key(event.tenant),
+            account: observation.account(principal),
+            tenant: keys.tenant,
             network: None,
             tool: None,
             operation,
@@ -57,9 +59,10 @@ impl Sighting {
     }
 
     /// Reads the address and the user agent.
-    pub fn read(&mut self, event: &Event<'_>, tools: &mut Tools) {
+    pub fn read(&mut self, observation: &Observation<'_>, tools: &mut Tools) {
+        let Observation { event, keys } = observation;
         self.network = event.source_ip.and_then(Network::of);
-        self.tool = event.user_agent.and_then(|agent| tools.read(agent));
+        self.tool = event.user_agent.and_then(|agent| tools.read(agent, keys.user_agent));
     }
 }
 
@@ -98,7 +101,8 @@ pub struct Profile {
     pub refusals: Known,
     /// Of networks, tools, operations and refusals.
     tails: [NoveltyOfOne; 4],
-    last: (u64, i64, Micros),
+    /// What was seen in the latest part of an hour, and when first; the oldest is overwritten.
+    latest: (i64, [(u64, Micros); MAX_LATEST]),
     /// The first sighting from a known network in each of the latest parts of an hour.
     familiar: Vec<Familiar>,
 }
@@ -111,6 +115,9 @@ pub struct Familiar {
     pub network: Network,
 }
 
+/// Different sightings of one part of an hour that are told from new ones.
+const MAX_LATEST: usize = 8;
+
 /// Long enough for an hour of lateness.
 const MAX_FAMILIAR: usize = 9;
 
@@ -119,12 +126,26 @@ impl Profile {
     #[inline]
     pub fn repeats(&mut self, sighting: &Sighting) -> bool {
         let slot = sighting.at.div_euclid(SLOT);
-        let (raw, last_slot, at) = self.last;
-        if raw == sighting.raw && last_slot == slot && at <= sighting.at {
-            return true;
+        let (latest, seen) = &mut self.latest;
+        if slot > *latest {
+            (*latest, *seen) = (slot, Default::default());
         }
-        self.last = (sighting.raw, slot, sighting.at);
-        false
+        if slot < *latest {
+            return false;
+        }
+        let known = seen.iter_mut().find(|(raw, _)| *raw == sighting.raw);
+        match known {
+            Some((_, first)) if *first <= sighting.at => true,
+            Some((_, first)) => {
+                *first = sighting.at;
+                false
+            }
+            None => {
+                seen.rotate_right(1);
+                seen[0] = (sighting.raw, sighting.at);
+                false
+            }
+        }
     }
 
     /// Learns from a sighting and says what was new in it, as things stood before its day.
@@ -136,8 +157,8 @@ impl Profile {
         let mut news = News { windows, first_in_window, ..News::default() };
 
         let value_of = |known: &mut Known, tail: &mut NoveltyOfOne, value: u64, cap: usize| {
-            let was_known = known.first(value).is_some_and(|first| first <= seen.window);
-            let first = known.see(value, seen.window, cap);
+            let (known_since, first) = known.see(value, seen.window, cap);
+            let was_known = known_since.is_some_and(|since| since <= seen.window);
             let own = (first > before).then(|| {
                 let once = match windows {
                     0 => 0,
@@ -148,9 +169,9 @@ impl Profile {
             (was_known, own)
         };
         let network = seen.network.map(|network| {
-            let near = self.networks.knew(network.wide(), before);
             // The wide network is remembered beside the near ones, under its own number.
-            self.networks.see(network.wide(), seen.window, MAX_NETWORKS);
+            let (near, _) = self.networks.see(network.wide(), seen.window, MAX_NETWORKS);
+            let near = near.is_some_and(|since| since <= before);
             (
                 network,
                 near,

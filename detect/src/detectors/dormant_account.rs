@@ -21,7 +21,7 @@ use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Profile, Sighting, key};
 use crate::baseline::tail::{fisher, silence_tail};
 use crate::episode::{Who, finding_id};
-use crate::{Detector, DetectorKind, Findings};
+use crate::{Detector, DetectorKind, Findings, Observation};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -341,17 +341,18 @@ impl DormantAccount {
 }
 
 impl Detector for DormantAccount {
-    fn observe(&mut self, event: &Event<'_>, findings: &mut Findings) {
+    fn observe(&mut self, observation: &Observation<'_>, findings: &mut Findings) {
+        let Observation { event, keys } = observation;
         let Some(principal) = event.principal_id else { return };
         if event.kind == Kind::ExposureReported
             || matches!(event.principal_kind, PrincipalKind::System | PrincipalKind::Anonymous)
         {
             return;
         }
-        let mut seen = Sighting::glance(event, principal);
+        let mut seen = Sighting::glance(observation, principal);
         let at = seen.at;
         let shortest = micros(self.settings.shortest);
-        let log = join_keys(key(event.log), seen.tenant);
+        let log = join_keys(keys.log, seen.tenant);
         self.logs.touch(log, at, || Log { last_at: at, ..Log::default() }).see(at, seen.account);
 
         let account = self.accounts.touch(seen.account, at, || Account {
@@ -367,7 +368,7 @@ impl Detector for DormantAccount {
         if account.profile.repeats(&seen) && !waking {
             return;
         }
-        seen.read(event, &mut self.tools);
+        seen.read(observation, &mut self.tools);
         let news = account.profile.learn(&seen, &mut self.commons);
         if account.who.is_none() {
             account.who = Some(Who::of(event, principal));

@@ -23,7 +23,7 @@ use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::{fisher, novelty_tail, overdispersed_tail};
 use crate::baseline::windows::{Daily, Window, known_before};
 use crate::episode::{Episode, Item, When, Who, day_of, dimensions};
-use crate::{Detector, DetectorKind, Findings};
+use crate::{Detector, DetectorKind, Findings, Observation};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -299,7 +299,7 @@ impl ImpersonationSpike {
         if let Some(item) = far_above(event, Unusual::Targets, counted, &firsts, 4) {
             items.push(item.observed(format!("{spread} different ones in an hour")));
         }
-        let first = caller.targets.see(target_key, seen.window, max_targets);
+        let (_, first) = caller.targets.see(target_key, seen.window, max_targets);
         if first == seen.window {
             let switched = news.windows > 0;
             self.edges.adopt(seen.tenant, target_key, seen.account, seen.window, switched);
@@ -326,7 +326,7 @@ impl ImpersonationSpike {
             }
         }
         if matches!(event.outcome, Outcome::Denied | Outcome::Failure) {
-            let first = caller.refusing.see(target_key, seen.window, max_targets);
+            let (_, first) = caller.refusing.see(target_key, seen.window, max_targets);
             if first > before {
                 let once = caller.refusing.new_until(before, began, news.windows);
                 let probability = novelty_tail(once, news.windows, 1, 1);
@@ -503,7 +503,8 @@ fn write(finding: &mut Finding, items: &[&Item<Unusual>], probability: f64) {
 }
 
 impl Detector for ImpersonationSpike {
-    fn observe(&mut self, event: &Event<'_>, findings: &mut Findings) {
+    fn observe(&mut self, observation: &Observation<'_>, findings: &mut Findings) {
+        let event = &observation.event;
         if event.kind != Kind::Impersonation {
             return;
         }
@@ -515,8 +516,8 @@ impl Detector for ImpersonationSpike {
         {
             return;
         }
-        let mut seen = Sighting::glance(event, principal);
-        seen.read(event, &mut self.tools);
+        let mut seen = Sighting::glance(observation, principal);
+        seen.read(observation, &mut self.tools);
         let items = self.unusual(event, &seen, target);
         if items.is_empty() {
             return;

@@ -28,14 +28,13 @@ use self::lineage::Lineage;
 use self::places::Places;
 use self::verdict::{Unusual, verdict};
 use super::{Page, settings};
-use crate::baseline::account_key;
 use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::Commons;
 use crate::baseline::place::{Tool, Tools};
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::windows::Daily;
 use crate::episode::{Episode, Item, When, Who, day_of};
-use crate::{Detector, DetectorKind, Findings};
+use crate::{Detector, DetectorKind, Findings, Observation};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,14 +122,14 @@ impl LeakedCredential {
     }
 
     /// Adds evidence to the episode of `account` on the day of `item`; true when it is news.
-    fn add(&mut self, account: u64, who: &Who, item: Item<Unusual>) -> bool {
+    fn add(&mut self, account: u64, who: impl Fn() -> Who, item: Item<Unusual>) -> bool {
         let day = day_of(item.at);
         let known = self.episodes.contains_key(&(day, account));
         if !known && self.episodes.len() >= self.settings.max_episodes {
             self.episodes.pop_first();
             self.evicted += 1;
         }
-        let make = || Episode::new(who.clone(), day);
+        let make = || Episode::new(who(), day);
         self.episodes.entry((day, account)).or_insert_with(make).add(item)
     }
 
@@ -252,26 +251,27 @@ impl LeakedCredential {
 }
 
 impl Detector for LeakedCredential {
-    fn observe(&mut self, event: &Event<'_>, findings: &mut Findings) {
+    fn observe(&mut self, observation: &Observation<'_>, findings: &mut Findings) {
+        let Observation { event, keys } = observation;
         let Some(principal) = event.principal_id else { return };
         if event.kind == Kind::ExposureReported {
-            self.exposures.report(event, principal, findings);
+            self.exposures.report(observation, principal, findings);
         }
         if matches!(event.principal_kind, PrincipalKind::System | PrincipalKind::Anonymous) {
             return;
         }
-        let mut seen = Sighting::glance(event, principal);
+        let mut seen = Sighting::glance(observation, principal);
         if event.kind != Kind::ExposureReported {
-            self.exposures.used(event, seen.account, &self.lineage, findings);
+            self.exposures.used(observation, seen.account, &self.lineage, findings);
         }
         if event.issued_credential_id.is_some() {
-            self.lineage.minted(event, seen.account);
+            self.lineage.minted(observation, seen.account);
         }
         let profile = self.profiles.touch(seen.account, seen.at, Profile::default);
         if profile.repeats(&seen) {
             return;
         }
-        seen.read(event, &mut self.tools);
+        seen.read(observation, &mut self.tools);
         let news = profile.learn(&seen, &mut self.commons);
         if news.first_in_window {
             self.tests.add(seen.at);
@@ -281,13 +281,13 @@ impl Detector for LeakedCredential {
         let mut elsewhere = Vec::new();
         let episodes = &self.episodes;
         let wants = |dimension, value, at| wants(episodes, seen.account, dimension, value, at);
-        self.lineage.used(event, &seen, &wants, &mut items);
+        self.lineage.used(observation, &seen, &wants, &mut items);
         self.places.used(event, &seen, &news, &wants, &mut items, &mut elsewhere);
         let profile = self.profiles.get(seen.account).expect("the profile was touched above");
         self.novelties(event, &seen, &news, profile, &mut items);
         let acts = self.acts(event, &seen, &news);
         // What a stolen credential mints acts on its behalf.
-        let roots = self.lineage.accounts_above(event.credential_id, seen.account);
+        let roots = self.lineage.accounts_above(keys.credential, seen.account);
         items.extend(acts.iter().cloned());
 
         let day = day_of(seen.at);
@@ -297,16 +297,15 @@ impl Detector for LeakedCredential {
         }
         self.overlap(event, &seen, &mut items);
         let mut changed = Vec::new();
-        let who = Who::of(event, principal);
         for item in items {
             let day = day_of(item.at);
-            if self.add(seen.account, &who, item) {
+            if self.add(seen.account, || Who::of(event, principal), item) {
                 changed.push((day, seen.account));
             }
         }
         for (account, who, item) in elsewhere {
             let day = day_of(item.at);
-            if self.add(account, &who, item) {
+            if self.add(account, || who.clone(), item) {
                 changed.push((day, account));
             }
         }
@@ -393,11 +392,6 @@ type Episodes = BTreeMap<(i64, u64), Episode<Unusual>>;
 fn wants(episodes: &Episodes, account: u64, dimension: Unusual, value: u64, at: Micros) -> bool {
     let episode = episodes.get(&(day_of(at), account));
     episode.is_none_or(|episode| episode.wants(dimension, value, at))
-}
-
-/// The key of an identity that is named as a target.
-fn target_key(event: &Event<'_>, target: &str) -> u64 {
-    account_key(event, target)
 }
 
 /// A tool that belongs on somebody's desk and not under a workload.

@@ -246,18 +246,19 @@ impl<'a> UserIdentity<'a> {
         let kind = self.kind.get();
         let issuer = self.session_context.session_issuer.arn.get();
         let is_session = matches!(kind, Some("AssumedRole"))
-            || arn.is_some_and(|arn| arn.contains(":assumed-role/"));
+            || arn.is_some_and(|arn| resource_of(arn).starts_with("assumed-role/"));
         if is_session {
             let id = issuer.map(Cow::Borrowed).or_else(|| arn.and_then(role_of_session));
             let session = arn
                 .and_then(|arn| arn.rsplit_once('/').map(|(_, session)| session))
                 .or_else(|| self.principal_id.get()?.split_once(':').map(|(_, session)| session));
-            let role = id.as_deref().unwrap_or_default();
-            let kind = if role.contains(":role/aws-service-role/")
-                || role.contains("/AWSServiceRoleFor")
+            let role = resource_of(id.as_deref().unwrap_or_default());
+            let name = role.rsplit_once('/').map_or(role, |(_, name)| name);
+            let kind = if role.starts_with("role/aws-service-role/")
+                || name.starts_with("AWSServiceRoleFor")
             {
                 PrincipalKind::System
-            } else if role.contains("/AWSReservedSSO_") {
+            } else if name.starts_with("AWSReservedSSO_") {
                 PrincipalKind::Human
             } else if session.is_some_and(is_instance) {
                 PrincipalKind::Workload
@@ -318,6 +319,12 @@ impl<'a> Who<'a> {
     fn of(id: Option<&'a str>, kind: PrincipalKind) -> Self {
         Self { id: id.map(Cow::Borrowed), kind: Some(kind), session: None }
     }
+}
+
+/// What an ARN names, behind its fifth colon; all of what is no ARN.
+fn resource_of(arn: &str) -> &str {
+    let colons = memchr::memchr_iter(b':', arn.as_bytes());
+    colons.take(5).nth(4).map_or(arn, |at| &arn[at + 1..])
 }
 
 /// `arn:aws:sts::1:assumed-role/NAME/SESSION` to `arn:aws:iam::1:role/NAME`.

@@ -73,37 +73,34 @@ impl Redactor {
     }
 
     /// Replaces every secret in the payload, as [`Redactor::redact`] does; without another buffer
-    /// where fingerprints are no longer than what they replace, as they mostly are.
+    /// where fingerprints are no longer than what they replace, as they mostly are. Then spaces
+    /// before the end of a line make up for what it lost, so that other lines stay where they are.
     pub fn redact_in_place(&self, bytes: &mut Vec<u8>) {
         let mut scan = Scan::new(bytes);
         FRAGMENTS.for_each(bytes, |candidate, rule| scan.judge(candidate, rule));
         let secrets = scan.into_secrets();
-        let (mut filled, mut copied) = (0, 0);
+        let mut gap = Gap { filled: 0, copied: 0 };
         for (number, secret) in secrets.iter().enumerate() {
+            gap.move_to(bytes, secret.start);
             let value = &bytes[secret.start..secret.end];
             let fingerprint = self.fingerprint(&text::decode(value, secret.depth.into()));
             let line_ends = memchr::memchr_iter(b'\n', value).count();
-            bytes.copy_within(copied..secret.start, filled);
-            filled += secret.start - copied;
-            let behind = filled + fingerprint.len() + line_ends;
-            if behind > secret.end {
+            let fingerprinted = gap.filled + fingerprint.len();
+            if fingerprinted + line_ends > secret.end {
                 // Too short for its fingerprint, and nothing before it has made room.
-                let mut out = bytes[..filled].to_vec();
-                out.extend_from_slice(&self.replace(
-                    &bytes[secret.start..],
-                    &secrets[number..],
-                    secret.start,
-                ));
-                *bytes = out;
+                let rest = &bytes[secret.start..];
+                let rest = self.replace(rest, &secrets[number..], secret.start);
+                bytes.truncate(gap.filled);
+                bytes.extend_from_slice(&rest);
                 return;
             }
-            bytes[filled..filled + fingerprint.len()].copy_from_slice(fingerprint.as_bytes());
-            bytes[filled + fingerprint.len()..behind].fill(b'\n');
-            (filled, copied) = (behind, secret.end);
+            bytes[gap.filled..fingerprinted].copy_from_slice(fingerprint.as_bytes());
+            bytes[fingerprinted..fingerprinted + line_ends].fill(b'\n');
+            gap = Gap { filled: fingerprinted + line_ends, copied: secret.end };
         }
-        let len = bytes.len();
-        bytes.copy_within(copied..len, filled);
-        bytes.truncate(filled + len - copied);
+        let end = bytes.len();
+        gap.move_to(bytes, end);
+        bytes.truncate(gap.filled);
     }
 
     /// What stands in place of `secret`: `redacted:` and 16 hex digits of its keyed BLAKE3 hash.
@@ -140,6 +137,32 @@ struct Secret {
     start: usize,
     end: usize,
     depth: u8,
+}
+
+/// The room that shorter fingerprints have made: what is done ends at `filled`, what is to come
+/// begins at `copied`.
+struct Gap {
+    filled: usize,
+    copied: usize,
+}
+
+impl Gap {
+    /// Closes the gap up to `end`, or up to the end of its line.
+    fn move_to(&mut self, bytes: &mut [u8], end: usize) {
+        if self.filled == self.copied {
+            (self.filled, self.copied) = (end, end);
+            return;
+        }
+        let line_end = memchr::memchr(b'\n', &bytes[self.copied..end]);
+        let moved = line_end.map_or(end, |at| self.copied + at);
+        bytes.copy_within(self.copied..moved, self.filled);
+        self.filled += moved - self.copied;
+        self.copied = moved;
+        if line_end.is_some() {
+            bytes[self.filled..moved].fill(b' ');
+            (self.filled, self.copied) = (end, end);
+        }
+    }
 }
 
 /// One pass over a payload.

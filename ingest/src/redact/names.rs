@@ -360,12 +360,19 @@ pub(super) fn is_identifier(value: &[u8]) -> bool {
         return false;
     }
     let value = value.trim_ascii();
-    let is_plain = !value.iter().any(|byte| byte.is_ascii_whitespace() || b"?#@&=".contains(byte));
-    let begins =
-        |prefixes: &[&str]| prefixes.iter().any(|prefix| value.starts_with(prefix.as_bytes()));
-    is_plain
-        && (begins(&["arn:", "http://", "https://", "http:\\/\\/", "https:\\/\\/", "alias/"])
-            || begins(&["projects/", "/subscriptions/", "//secretmanager."]))
+    let begins = [
+        "arn:",
+        "http://",
+        "https://",
+        "http:\\/\\/",
+        "https:\\/\\/",
+        "alias/",
+        "projects/",
+        "/subscriptions/",
+        "//secretmanager.",
+    ];
+    begins.iter().any(|prefix| value.starts_with(prefix.as_bytes()))
+        && !value.iter().any(|byte| byte.is_ascii_whitespace() || b"?#@&=".contains(byte))
 }
 
 /// Whether `value` is the name of a resource as Kubernetes writes it, `default/web-tls-x7k2p`:

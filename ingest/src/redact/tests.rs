@@ -12,7 +12,12 @@ fn redact(text: &str) -> String {
     let mut in_place = text.as_bytes().to_vec();
     redactor().redact_in_place(&mut in_place);
     let copy = redactor().redact(text.as_bytes()).unwrap_or_else(|| text.as_bytes().to_vec());
-    assert_eq!(in_place, copy, "both ways give the same: {text}");
+    let in_place = String::from_utf8(in_place).expect("UTF-8 stays UTF-8");
+    let lines = |text: &str| -> Vec<String> {
+        text.split('\n').map(|line| line.trim_end_matches(' ').to_owned()).collect()
+    };
+    let copied = String::from_utf8_lossy(&copy);
+    assert_eq!(lines(&in_place), lines(&copied), "both ways give the same: {text}");
     String::from_utf8(copy).expect("UTF-8 stays UTF-8")
 }
 

@@ -39,6 +39,9 @@ const SAMPLE_LINES: usize = 20_000;
 /// Bytes at the beginning of a stream that are looked at to recognise it.
 const SAMPLE_BYTES: usize = 1 << 20;
 
+/// Bytes of what is compressed that are read at once.
+const BUFFER: usize = 256 << 10;
+
 /// Bytes that are read before the framing is decided.
 const SNIFF_BYTES: usize = 64 << 10;
 
@@ -102,11 +105,19 @@ impl BlockReader {
         limits: Limits,
         bytes: Arc<AtomicU64>,
     ) -> io::Result<Self> {
-        let mut stream = BufReader::with_capacity(256 << 10, Counted { inner: stream, bytes });
-        let head = io::BufRead::fill_buf(&mut stream)?;
-        let reader: Box<dyn Read + Send> = match head {
-            [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(stream)?),
+        let mut stream = Counted { inner: stream, bytes };
+        let mut head = Vec::new();
+        stream.by_ref().take(4).read_to_end(&mut head)?;
+        let kind: [u8; 4] = std::array::from_fn(|at| head.get(at).copied().unwrap_or_default());
+        let stream = io::Cursor::new(head).chain(stream);
+        let reader: Box<dyn Read + Send> = match kind {
+            [0x1f, 0x8b, _, _] => Box::new(flate2::bufread::MultiGzDecoder::new(
+                BufReader::with_capacity(BUFFER, stream),
+            )),
+            [0x28, 0xb5, 0x2f, 0xfd] => {
+                Box::new(zstd::Decoder::with_buffer(BufReader::with_capacity(BUFFER, stream))?)
+            }
+            // Blocks are large: what is plain is read straight into them.
             _ => Box::new(stream),
         };
         Ok(Self {
@@ -167,12 +178,16 @@ impl BlockReader {
             held => (held * 2).max(self.limits.block_bytes),
         };
         while self.rest.len() < wanted && self.state != State::Ended {
-            let have = self.rest.len();
-            let mut piece = self.reader.by_ref().take((wanted - have) as u64);
-            match piece.read_to_end(&mut self.rest) {
-                Ok(0) => self.state = State::Ended,
-                Ok(_) if self.state == State::Skipping => self.skip_line(),
-                Ok(_) => {}
+            match self.read_up_to(wanted) {
+                Ok(()) => {
+                    let ended = self.rest.len() < wanted;
+                    if self.state == State::Skipping {
+                        self.skip_line();
+                    }
+                    if ended {
+                        self.state = State::Ended;
+                    }
+                }
                 Err(cause) => {
                     let what = match cause.kind() {
                         io::ErrorKind::UnexpectedEof => {
@@ -185,6 +200,25 @@ impl BlockReader {
                 }
             }
         }
+    }
+
+    /// Reads until so many bytes are held or the stream ends.
+    fn read_up_to(&mut self, wanted: usize) -> io::Result<()> {
+        let mut held = self.rest.len();
+        self.rest.resize(wanted, 0);
+        let result = loop {
+            if held == wanted {
+                break Ok(());
+            }
+            match self.reader.read(&mut self.rest[held..]) {
+                Ok(0) => break Ok(()),
+                Ok(read) => held += read,
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => break Err(cause),
+            }
+        };
+        self.rest.truncate(held);
+        result
     }
 
     fn skip_line(&mut self) {
@@ -251,7 +285,9 @@ impl BlockReader {
         if end == 0 {
             return None;
         }
-        let rest = self.rest.split_off(end);
+        let mut rest = Vec::with_capacity(self.limits.block_bytes);
+        rest.extend_from_slice(&self.rest[end..]);
+        self.rest.truncate(end);
         let first_position = self.position;
         self.position += records;
         Some(Block {

@@ -4,15 +4,15 @@
 //! as keys and looked through when a report arrives.
 
 use super::lineage::Lineage;
-use super::{PAGE, report, target_key};
+use super::{PAGE, report};
 use crate::Findings;
-use crate::baseline::account_key;
 use crate::baseline::bounded::Bounded;
 use crate::baseline::profile::key;
 use crate::engine::MAX_LATENESS;
 use crate::episode::Who;
+use crate::observation::Observation;
 use std::collections::{BTreeSet, VecDeque};
-use telltale_schema::{Event, EventId, Finding, Micros};
+use telltale_schema::{EventId, Finding, Micros};
 
 /// An exposed credential or account.
 #[derive(Debug)]
@@ -75,12 +75,18 @@ impl Exposures {
     }
 
     /// Notes the report of an exposure: of the target's credentials, else of the one it names.
-    pub fn report(&mut self, event: &Event<'_>, principal: &str, findings: &mut Findings) {
+    pub fn report(
+        &mut self,
+        observation: &Observation<'_>,
+        principal: &str,
+        findings: &mut Findings,
+    ) {
+        let event = &observation.event;
         let (what, mut keys) = match (event.target_id, event.credential_id) {
             // A target may be an identity or the credential itself.
-            (Some(target), _) => (target, vec![target_key(event, target), key(target)]),
+            (Some(target), _) => (target, vec![observation.account_of(target), key(target)]),
             (None, Some(credential)) => (credential, vec![key(credential)]),
-            (None, None) => (principal, vec![account_key(event, principal)]),
+            (None, None) => (principal, vec![observation.account(principal)]),
         };
         let (at, id) = (event.event_time, event.event_id);
         keys.dedup();
@@ -113,12 +119,13 @@ impl Exposures {
     #[inline]
     pub fn used(
         &mut self,
-        event: &Event<'_>,
+        observation: &Observation<'_>,
         account: u64,
         lineage: &Lineage,
         findings: &mut Findings,
     ) {
-        let credential = crate::baseline::text_key(event.credential_id);
+        let Observation { event, keys } = observation;
+        let credential = keys.credential;
         let (at, id) = (event.event_time, event.event_id);
         self.newest = self.newest.max(at);
         while self.recent.len() >= MAX_RECENT
@@ -128,27 +135,28 @@ impl Exposures {
         }
         self.recent.push_back(Recent { at, id, account, credential });
         if !self.by_key.is_empty() {
-            self.count(event, account, lineage, findings);
+            self.count(observation, account, lineage, findings);
         }
     }
 
     fn count(
         &mut self,
-        event: &Event<'_>,
+        Observation { event, keys }: &Observation<'_>,
         account: u64,
         lineage: &Lineage,
         findings: &mut Findings,
     ) {
         let at = event.event_time;
-        let chain: Vec<u64> =
-            event.credential_id.map_or_else(Vec::new, |id| lineage.chain(key(id)).collect());
-        let exposed =
-            chain.into_iter().chain([account]).find(|key| self.by_key.get(*key).is_some());
+        let chain = event.credential_id.map(|_| lineage.chain(keys.credential));
+        let exposed = chain
+            .into_iter()
+            .flatten()
+            .chain([account])
+            .find(|key| self.by_key.get(*key).is_some());
         let Some(exposed) = exposed else { return };
         let Some(exposure) = self.by_key.get_mut(exposed) else { return };
-        let replaced = event
-            .credential_id
-            .is_some_and(|id| lineage.replaced_after(key(id), account, exposure.reported_at));
+        let replaced = event.credential_id.is_some()
+            && lineage.replaced_after(keys.credential, account, exposure.reported_at);
         if at <= exposure.reported_at || replaced {
             return;
         }

@@ -5,7 +5,8 @@ use crate::baseline::bounded::Bounded;
 use crate::baseline::profile::{Sighting, key};
 use crate::baseline::windows::Daily;
 use crate::episode::Item;
-use telltale_schema::{Event, EventId, Finding, Micros};
+use crate::observation::Observation;
+use telltale_schema::{EventId, Finding, Micros};
 
 /// Credentials in a chain that are followed upwards.
 const MAX_DEPTH: usize = 6;
@@ -58,9 +59,9 @@ impl Lineage {
     }
 
     /// Notes the credential that `event` minted.
-    pub fn minted(&mut self, event: &Event<'_>, account: u64) {
+    pub fn minted(&mut self, Observation { event, keys }: &Observation<'_>, account: u64) {
         let Some(child) = event.issued_credential_id else { return };
-        let parent = event.credential_id.map_or(account, key);
+        let parent = event.credential_id.map_or(account, |_| keys.credential);
         let at = event.event_time;
         let minted = self.credentials.touch(key(child), at, Credential::default);
         (minted.parent, minted.minted_at) = (Some((parent, account)), at);
@@ -110,10 +111,9 @@ impl Lineage {
     }
 
     /// The accounts whose credentials minted this one, without `account` itself.
-    pub fn accounts_above(&self, credential: Option<&str>, account: u64) -> Vec<u64> {
-        let Some(credential) = credential else { return Vec::new() };
+    pub fn accounts_above(&self, credential: u64, account: u64) -> Vec<u64> {
         let mut accounts = Vec::new();
-        for link in self.chain(key(credential)) {
+        for link in self.chain(credential) {
             if let Some((_, above)) = self.credentials.get(link).and_then(|c| c.parent)
                 && above != account
                 && !accounts.contains(&above)
@@ -127,13 +127,16 @@ impl Lineage {
     /// Notes from where and with what a credential is used; evidence when that is a second place.
     pub fn used(
         &mut self,
-        event: &Event<'_>,
+        Observation { event, keys }: &Observation<'_>,
         seen: &Sighting,
         wants: &dyn Fn(Unusual, u64, Micros) -> bool,
         items: &mut Vec<Item<Unusual>>,
     ) {
-        let Some(id) = event.credential_id else { return };
-        let credential = self.credentials.touch(key(id), seen.at, Credential::default);
+        if event.credential_id.is_none() {
+            return;
+        }
+        let id = keys.credential;
+        let credential = self.credentials.touch(id, seen.at, Credential::default);
         let habit = self.habits.touch(seen.account, seen.at, Habit::default);
         if credential.networks.is_empty() && credential.tools.is_empty() {
             habit.credentials.add(seen.at);
@@ -164,10 +167,10 @@ impl Lineage {
             }
             let several = habit.several[at].sum_before(seen.at);
             let probability = (several as f64 + 0.5) / (credentials as f64 + 1.0);
-            if credentials < ENOUGH || probability > 0.1 || !wants(dimension, key(id), place.at) {
+            if credentials < ENOUGH || probability > 0.1 || !wants(dimension, id, place.at) {
                 continue;
             }
-            let mut item = Item::new(event, dimension, key(id), probability.max(1e-4))
+            let mut item = Item::new(event, dimension, id, probability.max(1e-4))
                 .observed(format!("{} after {}", place.text, first.text))
                 .usual(format!("one for each of {credentials} credentials"));
             (item.at, item.id) = (place.at, place.id);
