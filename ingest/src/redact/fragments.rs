@@ -177,12 +177,9 @@ impl Fragments {
             let mut go_on = at;
             for (step, mut places) in places[..steps].iter().copied().enumerate() {
                 let start = at + step * STEP;
-                loop {
-                    // What lies before the place to go on at was judged with what was found there.
-                    match go_on.saturating_sub(start) {
-                        behind @ 0..STEP => places &= u64::MAX << behind,
-                        _ => break,
-                    }
+                // What lies before the place to go on at was judged with what was found there.
+                while let behind @ 0..STEP = go_on.saturating_sub(start) {
+                    places &= u64::MAX << behind;
                     if places == 0 {
                         break;
                     }
