@@ -40,7 +40,7 @@ impl Sighting {
     #[inline]
     pub fn glance(observation: &Observation<'_>, principal: &str) -> Self {
         let Observation { event, keys } = observation;
-        let operation = join_keys(keys.operation, keys.service);
+        let operation = observation.deed();
         let refused = matches!(event.outcome, Outcome::Denied | Outcome::Failure);
         let from = join_keys(keys.source_ip, keys.user_agent);
         let with = join_keys(keys.credential, keys.session);
@@ -74,6 +74,8 @@ pub struct Novel {
     /// What it was computed from: values seen on one day only, and windows of activity.
     pub once: u32,
     pub windows: u32,
+    /// How the tenant stands to it.
+    pub standing: Standing,
 }
 
 /// What is new about one event.
@@ -164,7 +166,12 @@ impl Profile {
                     0 => 0,
                     _ => known.new_until(before, began, windows),
                 };
-                Novel { probability: tail.tail(once, windows), once, windows }
+                Novel {
+                    probability: tail.tail(once, windows),
+                    once,
+                    windows,
+                    standing: Standing::Unseen,
+                }
             });
             (was_known, own)
         };
@@ -200,13 +207,17 @@ impl Profile {
         }
         let standing = |value| commons.standing(seen.tenant, value, seen.account, seen.window);
         let weigh = |novel: Novel, value: u64, wide: Option<u64>, near: bool| {
-            let weight = match standing(value) {
-                _ if wide.is_some_and(|wide| standing(wide) == Standing::Wave) => f64::INFINITY,
+            let standing = match standing(value) {
+                _ if wide.is_some_and(|wide| standing(wide) == Standing::Wave) => Standing::Wave,
+                own => own,
+            };
+            let weight = match standing {
                 Standing::Wave => f64::INFINITY,
                 Standing::Shared => 2.0,
                 Standing::Unseen => 0.5,
             } * if near { 10.0 } else { 1.0 };
-            Novel { probability: (novel.probability * weight).clamp(RAREST, 1.0), ..novel }
+            let probability = (novel.probability * weight).clamp(RAREST, 1.0);
+            Novel { probability, standing, ..novel }
         };
         if let Some((network, near, (_, own))) = network {
             news.network = own.map(|own| weigh(own, network.0, Some(network.wide()), near));

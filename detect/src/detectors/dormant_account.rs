@@ -5,7 +5,8 @@
 //! Forgotten accounts keep their grants, nobody misses their keys, and a first call after months is
 //! often somebody else's. ATT&CK T1078.004.
 //! ## Fires on / stays quiet on
-//! Fires: a call after 90 days; a five-minute job that acts again after a day, from another network.
+//! Fires: a call after 90 days; a five-minute job that acts again after a day, from another network;
+//! an account seen once that comes back after a week from a network that nobody uses, for other calls.
 //! Quiet: weekly, quarterly and yearly jobs whose past shows such silences; weekends; a backlog after
 //! the log itself was silent; an account first seen today. Who comes back from the same network with
 //! the same tool for the same calls gets a ticket and no page.
@@ -15,10 +16,10 @@
 
 use super::{Page, settings};
 use crate::baseline::bounded::Bounded;
-use crate::baseline::commons::Commons;
+use crate::baseline::commons::{Commons, Standing};
 use crate::baseline::join_keys;
 use crate::baseline::place::Tools;
-use crate::baseline::profile::{News, Profile, Sighting, key};
+use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::{fisher, silence_tail};
 use crate::episode::{Who, finding_id};
 use crate::{Detector, DetectorKind, Findings, Observation};
@@ -27,7 +28,7 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use telltale_schema::time::{DAY, HOUR, format_instant};
-use telltale_schema::{Dimension, Event, EventId, Finding, Kind, Micros, PrincipalKind, Severity};
+use telltale_schema::{Dimension, EventId, Finding, Kind, Micros, PrincipalKind, Severity};
 
 pub static KIND: DetectorKind = DetectorKind {
     name: NAME,
@@ -55,6 +56,11 @@ pub struct Settings {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     shortest: Duration,
+    /// Silence after which an account whose habit is not known, as it was hardly seen, is looked at.
+    /// Default 5 days.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    unknown: Duration,
     /// False pages a day that you put up with from this detector. Default 0.1.
     false_pages_per_day: f64,
     /// Accounts remembered at once; bounds memory at 1 to 4 kB each. Default 200 000.
@@ -68,6 +74,7 @@ impl Default for Settings {
         Self {
             silence: Duration::from_secs(90 * 86_400),
             shortest: Duration::from_secs(20 * 3600),
+            unknown: Duration::from_secs(5 * 86_400),
             false_pages_per_day: 0.1,
             max_accounts: 200_000,
             max_notes: 20,
@@ -81,6 +88,17 @@ const SPAN: Micros = 4 * HOUR;
 const SHORTEST_HABIT: Micros = 2 * HOUR;
 /// A habit takes this long to show.
 const HABIT_DAYS: f64 = 4.0;
+/// How likely the owner of an account that was hardly seen comes back with something new: from a
+/// network that nobody in the tenant uses, or that others use; with such a tool; for other calls; to
+/// be refused.
+mod odds {
+    pub const NETWORK: [f64; 2] = [0.02, 0.2];
+    pub const TOOL: [f64; 2] = [0.05, 0.3];
+    pub const CALLS: [f64; 3] = [0.4, 0.2, 0.1];
+    pub const REFUSED: f64 = 0.2;
+    /// A page below this.
+    pub const PAGE: f64 = 5e-3;
+}
 /// The first hours after a silence belong to the finding.
 const WAKING: Micros = 6 * HOUR;
 /// A log is silent for a reason of its own when nobody acted for this long, and for more than twice
@@ -117,6 +135,31 @@ struct Wake {
     tool: Option<(f64, String)>,
     operations: BTreeSet<String>,
     refusals: BTreeSet<String>,
+    /// The odds of its network and tool, and how many operations were new.
+    strange: Strange,
+}
+
+#[derive(Clone, Debug)]
+struct Strange {
+    network: f64,
+    tool: f64,
+    /// The first few new operations.
+    calls: Vec<u64>,
+    refused: bool,
+}
+
+impl Default for Strange {
+    fn default() -> Self {
+        Self { network: 1.0, tool: 1.0, calls: Vec::new(), refused: false }
+    }
+}
+
+impl Strange {
+    /// How likely all of it is for somebody of whom hardly anything is known.
+    fn odds(&self) -> f64 {
+        let calls = self.calls.len().checked_sub(1).map_or(1.0, |more| odds::CALLS[more]);
+        self.network * self.tool * calls * if self.refused { odds::REFUSED } else { 1.0 }
+    }
 }
 
 /// When a log was silent as a whole.
@@ -163,7 +206,19 @@ impl DormantAccount {
         let whole = account.started_at - from;
         let silence = whole - log.silent_within(from, account.started_at);
         let policy = silence >= micros(self.settings.silence);
-        let observed_days = (from - account.first_at) as f64 / DAY as f64;
+        let unknown = observed_days(from, account) < HABIT_DAYS;
+        if unknown && !policy && silence >= micros(self.settings.unknown) {
+            let odds = wake.strange.odds();
+            let person = who.principal_kind == PrincipalKind::Human;
+            let severity = match odds {
+                _ if wake.strange.network >= 1.0 => return None,
+                ..=odds::PAGE if !person => Severity::High,
+                ..=0.02 => Severity::Medium,
+                _ => return None,
+            };
+            return Some(self.write(key, account, who, wake, severity, silence, odds, false));
+        }
+        let observed_days = observed_days(from, account);
         let longest = account.longest.max(SHORTEST_HABIT);
         let habit = observed_days >= HABIT_DAYS && silence >= micros(self.settings.shortest);
         let tail = silence_tail(longest as f64, observed_days, silence as f64);
@@ -213,11 +268,16 @@ impl DormantAccount {
         policy: bool,
     ) -> Finding {
         let from = account.silent_from.unwrap_or(account.first_at);
+        let known = from - account.first_at;
+        let hardly = observed_days(from, account) < HABIT_DAYS;
         let mut dimensions = vec![Dimension {
             name: "silence",
             observed: spell(silence),
-            usual: format!("at most {}", spell(account.longest.max(SHORTEST_HABIT))),
-            probability: (!policy).then_some(tail),
+            usual: match hardly {
+                true => format!("unknown, seen for {} only", spell(known)),
+                false => format!("at most {}", spell(account.longest.max(SHORTEST_HABIT))),
+            },
+            probability: (!policy && !hardly).then_some(tail),
         }];
         if let Some((probability, network, usual)) = &wake.network {
             dimensions.push(Dimension {
@@ -259,12 +319,20 @@ impl DormantAccount {
             detector: NAME,
             severity,
             title: format!("{principal}: acts again after {silent}"),
-            sentence: format!(
-                "{principal} was silent for {silent} until {}, longer than ever in {}, and acts \
-                 again {manner}.",
-                format_instant(raised_at),
-                spell(from - account.first_at),
-            ),
+            sentence: match hardly {
+                true => format!(
+                    "{principal} was seen for {} only, was silent for {silent} until {}, and acts \
+                     again {manner}.",
+                    spell(known),
+                    format_instant(raised_at),
+                ),
+                false => format!(
+                    "{principal} was silent for {silent} until {}, longer than ever in {}, and \
+                     acts again {manner}.",
+                    format_instant(raised_at),
+                    spell(known),
+                ),
+            },
             next_steps: vec![
                 format!("Ask the owner of {principal} whether it was meant to start again."),
                 "If nobody knows: disable its credential and revoke open sessions.".to_owned(),
@@ -380,7 +448,7 @@ impl Detector for DormantAccount {
             Some(_) => account.profile.usual_networks(seen.window),
             None => String::new(),
         };
-        let changed = account.wake.get_or_insert_default().see(event, &seen, &news, usual);
+        let changed = account.wake.get_or_insert_default().see(observation, &seen, &news, usual);
         self.waking.insert(seen.account);
         if changed && let Some(finding) = self.wake(seen.account) {
             findings.raise(finding);
@@ -437,7 +505,14 @@ impl Account {
 
 impl Wake {
     /// Adds an action; true when it says something new.
-    fn see(&mut self, event: &Event<'_>, seen: &Sighting, news: &News, usual: String) -> bool {
+    fn see(
+        &mut self,
+        observation: &Observation<'_>,
+        seen: &Sighting,
+        news: &News,
+        usual: String,
+    ) -> bool {
+        let event = &observation.event;
         let mut changed = self.count == 0;
         self.count += 1;
         let sighting = (seen.at, event.event_id);
@@ -454,6 +529,7 @@ impl Wake {
         {
             self.addresses.insert(address.to_owned());
         }
+        changed |= self.strange.see(seen, news);
         // A single past window is enough to compare with after months of silence.
         let rare = |probability: f64, windows: u32| windows > 0 && probability < 0.35;
         if let (Some(novel), Some(network)) = (news.network, seen.network)
@@ -474,20 +550,53 @@ impl Wake {
                 changed = true;
             }
         }
-        let name = event.operation.unwrap_or("unnamed");
+        let name = observation.doing();
         for (novel, set) in
             [(news.operation, &mut self.operations), (news.refusal, &mut self.refusals)]
         {
             if novel.is_some_and(|novel| rare(novel.probability, novel.windows))
                 && set.len() < 2 * Finding::MAX_EVENTS
-                && !set.contains(name)
+                && !set.contains(name.as_ref())
             {
-                set.insert(name.to_owned());
+                set.insert(name.clone().into_owned());
                 changed = true;
             }
         }
         changed
     }
+}
+
+impl Strange {
+    /// Takes in what is new about an action; true when that says more than before.
+    fn see(&mut self, seen: &Sighting, news: &News) -> bool {
+        let before = self.odds();
+        if news.windows == 0 {
+            return false;
+        }
+        let of = |novel: Option<Novel>, odds: [f64; 2]| match novel.map(|novel| novel.standing) {
+            Some(Standing::Unseen) => odds[0],
+            Some(Standing::Shared) => odds[1],
+            Some(Standing::Wave) | None => 1.0,
+        };
+        // Functions and pods move by themselves.
+        let moves = seen.tool.as_ref().is_some_and(|tool| tool.platform == "lambda");
+        let network = if moves { [odds::NETWORK[1]; 2] } else { odds::NETWORK };
+        self.network = self.network.min(of(news.network, network));
+        self.tool = self.tool.min(of(news.tool, odds::TOOL));
+        if news.operation.is_some()
+            && self.calls.len() < odds::CALLS.len()
+            && !self.calls.contains(&seen.operation)
+        {
+            self.calls.push(seen.operation);
+        }
+        self.refused |= seen.refused && news.refusal.is_some();
+        self.odds() < before
+    }
+}
+
+/// For how many days an account was known when it fell silent at `from`.
+fn observed_days(from: Micros, account: &Account) -> f64 {
+    (from - account.first_at) as f64 / DAY as f64
 }
 
 impl Log {

@@ -6,29 +6,38 @@
 //! them. ATT&CK T1548.005, T1550.001, T1078.004.
 //! ## Fires on / stays quiet on
 //! Fires: forty roles assumed by a job that knows two; refusals by eight roles within an hour; a new
-//! target reached from a new network with a new tool.
+//! target reached from a new network with a new tool, or used at once to change policies and make
+//! keys; tokens asked for many accounts by one that never did; a proxy for people that acts as the
+//! cluster's own components.
 //! Quiet: brokers and proxies whose trade it is and who meet new targets every day; a nightly batch;
 //! retries of one target; services that act for themselves.
 //! ## Memory
 //! 2 to 6 kB for each caller, the oldest forgotten above `max_callers`; at most 96 items of evidence
 //! for each caller and day.
 
+mod aftermath;
+mod caller;
+mod targets;
+mod verdict;
+
+use self::aftermath::Aftermath;
+use self::caller::{Caller, FEWEST, far_above};
+use self::targets::{class_of, is_mighty, is_platform};
+use self::verdict::{REFUSING, Unusual, severity, together};
 use super::{Page, settings};
 use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::{Commons, Standing};
-use crate::baseline::counts::Counts;
-use crate::baseline::known::Known;
 use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
-use crate::baseline::tail::{fisher, novelty_tail, overdispersed_tail};
-use crate::baseline::windows::{Daily, Window, known_before};
+use crate::baseline::tail::novelty_tail;
+use crate::baseline::windows::{Activity, Daily, known_before};
 use crate::episode::{Episode, Item, When, Who, day_of, dimensions};
 use crate::{Detector, DetectorKind, Findings, Observation};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use telltale_schema::time::{DAY, HOUR, format_instant};
-use telltale_schema::{Event, EventId, Finding, Kind, Micros, Outcome, PrincipalKind, Severity};
+use telltale_schema::time::{DAY, format_instant};
+use telltale_schema::{Event, Finding, Kind, Micros, Outcome, PrincipalKind, Severity};
 
 pub static KIND: DetectorKind = DetectorKind {
     name: NAME,
@@ -74,173 +83,18 @@ impl Default for Settings {
 
 /// Callers times windows in a day, before anything was counted.
 const USUAL_TESTS: f64 = 600.0;
-/// A count below this is no spike, however steady the past.
-const FEWEST: u32 = 8;
-/// Refusals count together within this time.
-const BURST: Micros = HOUR;
-/// Refusing targets from which on it is a ticket, or a page, without any history.
-const REFUSING: usize = 4;
-const REFUSING_PAGES: usize = 8;
-const DIMENSIONS: usize = 4;
-/// Names that give everything away.
-const MIGHTY: &[&str] = &[
-    "admin",
-    "root",
-    "owner",
-    "break-glass",
-    "breakglass",
-    "system:masters",
-    "superuser",
-    "poweruser",
-];
-
-/// A way in which impersonation can be unusual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Unusual {
-    Count,
-    Targets,
-    Edge,
-    Refusal,
-    Network,
-    Tool,
-}
-
-impl Unusual {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Count => "impersonations",
-            Self::Targets => "targets",
-            Self::Edge => "new targets",
-            Self::Refusal => "refusals",
-            Self::Network => "network",
-            Self::Tool => "tool",
-        }
-    }
-}
-
-/// One caller.
-struct Caller {
-    profile: Profile,
-    counts: Counts,
-    distinct: Counts,
-    targets: Known,
-    refusing: Known,
-    /// The latest windows, oldest first.
-    hours: Vec<Hour>,
-}
-
-/// What a caller did in one window.
-struct Hour {
-    window: Window,
-    /// The earliest impersonations.
-    events: Vec<(Micros, EventId)>,
-    /// The earliest one of each target.
-    targets: Vec<(u64, (Micros, EventId))>,
-}
-
-impl Hour {
-    /// Impersonations and targets of one window that are kept one by one.
-    const MAX_EVENTS: usize = 64;
-    const MAX_TARGETS: usize = 1024;
-
-    /// Notes an impersonation; true when its target is new in the window.
-    fn see(&mut self, target: u64, sighting: (Micros, EventId)) -> bool {
-        let place = self.events.partition_point(|known| *known < sighting);
-        if place < Self::MAX_EVENTS {
-            self.events.insert(place, sighting);
-            self.events.truncate(Self::MAX_EVENTS);
-        }
-        let room = self.targets.len() < Self::MAX_TARGETS;
-        match self.targets.iter_mut().find(|(known, _)| *known == target) {
-            Some((_, first)) => {
-                *first = (*first).min(sighting);
-                false
-            }
-            None if room => {
-                self.targets.push((target, sighting));
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// The earliest one of each target, oldest first.
-    fn firsts(&self) -> Vec<(Micros, EventId)> {
-        let mut firsts: Vec<_> = self.targets.iter().map(|(_, first)| *first).collect();
-        firsts.sort_unstable();
-        firsts
-    }
-}
-
-impl Caller {
-    fn new(window: Window) -> Self {
-        Self {
-            profile: Profile::default(),
-            counts: Counts::new(window),
-            distinct: Counts::new(window),
-            targets: Known::default(),
-            refusing: Known::default(),
-            hours: Vec::new(),
-        }
-    }
-
-    /// The window, made if need be; windows further back than the lateness are forgotten.
-    fn hour(&mut self, window: Window) -> usize {
-        if let Some(at) = self.hours.iter().position(|hour| hour.window == window) {
-            return at;
-        }
-        self.hours.push(Hour { window, events: Vec::new(), targets: Vec::new() });
-        self.hours.sort_unstable_by_key(|hour| hour.window);
-        if self.hours.len() > 3 {
-            self.hours.remove(0);
-        }
-        self.hours.iter().position(|hour| hour.window == window).unwrap_or(0)
-    }
-}
-
-/// No count is rarer than this before a whole week is known.
-const YOUNG_LEAST: f64 = 1e-3;
-
-/// A count that is far above what is usual, as evidence that rests on the events counted.
-///
-/// It stands at the event with which the count became remarkable, by order of time.
-fn far_above(
-    event: &Event<'_>,
-    dimension: Unusual,
-    (counts, window, count): (&Counts, Window, u32),
-    events: &[(Micros, EventId)],
-    fewest: u32,
-) -> Option<Item<Unusual>> {
-    if count < fewest {
-        return None;
-    }
-    let (mean, variance) = counts.usual(window)?;
-    if f64::from(count) < 3.0 * mean {
-        return None;
-    }
-    let least = if counts.knows_the_week(window) { 0.0 } else { YOUNG_LEAST };
-    let tail = |count| overdispersed_tail(mean, variance, count).max(least);
-    let reached = tail(count);
-    if reached >= 0.01 {
-        return None;
-    }
-    let remarkable = if reached <= 1e-6 { 1e-6 } else { 0.01 };
-    let from = fewest.max((3.0 * mean) as u32);
-    let turn = (from..count).find(|count| tail(*count) <= remarkable).unwrap_or(count);
-    let (at, id) = *events.get(turn as usize - 1).or(events.last())?;
-    let mut item =
-        Item::new(event, dimension, u64::from(window), reached).usual(format!("{mean:.1} an hour"));
-    (item.at, item.id) = (at, id);
-    item.also = events.iter().take(10).map(|(_, id)| *id).collect();
-    // These belong to whichever event came last.
-    (item.target_id, item.source_ip) = (None, None);
-    Some(item)
-}
+/// Values remembered of one caller's kinds of targets.
+const MAX_CLASSES: usize = 32;
+/// Active hours without any impersonation after which the first one is news.
+const LONG_WITHOUT: u32 = 24;
 
 /// The state machine.
 pub struct ImpersonationSpike {
     settings: Settings,
     callers: Bounded<Caller>,
+    /// When accounts were active, whether they acted as others or not.
+    accounts: Bounded<Activity>,
+    aftermath: Aftermath,
     commons: Commons,
     /// Which callers a target has, as one more thing that accounts have in common.
     edges: Commons,
@@ -256,6 +110,8 @@ impl ImpersonationSpike {
     pub fn new(settings: Settings) -> Self {
         Self {
             callers: Bounded::new(settings.max_callers),
+            accounts: Bounded::new(2 * settings.max_callers),
+            aftermath: Aftermath::new(settings.max_callers),
             commons: Commons::new(settings.max_callers),
             edges: Commons::new(settings.max_callers),
             episodes: BTreeMap::new(),
@@ -268,7 +124,13 @@ impl ImpersonationSpike {
     }
 
     /// What is unusual about one impersonation.
-    fn unusual(&mut self, event: &Event<'_>, seen: &Sighting, target: &str) -> Vec<Item<Unusual>> {
+    fn unusual(
+        &mut self,
+        observation: &Observation<'_>,
+        seen: &Sighting,
+        target: &str,
+    ) -> Vec<Item<Unusual>> {
+        let event = &observation.event;
         let max_targets = self.settings.max_targets;
         let caller = self.callers.touch(seen.account, seen.at, || Caller::new(seen.window));
         let news = caller.profile.learn(seen, &mut self.commons);
@@ -276,11 +138,18 @@ impl ImpersonationSpike {
             self.tests.add(seen.at);
         }
         let began = caller.profile.activity.first;
+        let before = known_before(seen.window);
+        // Who was active for long and never acted as anybody has as little to do with new targets
+        // as who acts as the same ones all day.
+        let active = self.accounts.get(seen.account).map_or(0, |known| known.count_until(before));
+        let windows = match news.windows {
+            0 if active >= LONG_WITHOUT => active,
+            own => own,
+        };
         let mut items = Vec::new();
         context(event, seen, &news, &caller.profile, &mut items);
 
         let target_key = key(target);
-        let before = known_before(seen.window);
         let hour = caller.hour(seen.window);
         let count = caller.counts.add(seen.window);
         let sighting = (seen.at, seen.id);
@@ -304,9 +173,9 @@ impl ImpersonationSpike {
             let switched = news.windows > 0;
             self.edges.adopt(seen.tenant, target_key, seen.account, seen.window, switched);
         }
-        if first > before && news.windows > 0 {
-            let once = caller.targets.new_until(before, began, news.windows);
-            let mut probability = novelty_tail(once, news.windows, 1, 1);
+        if first > before && windows > 0 {
+            let once = caller.targets.new_until(before, began, windows);
+            let mut probability = novelty_tail(once, windows, 1, 1);
             match self.edges.standing(seen.tenant, target_key, seen.account, seen.window) {
                 Standing::Unseen => probability *= 0.5,
                 Standing::Shared => {}
@@ -320,8 +189,23 @@ impl ImpersonationSpike {
                 let mut item = Item::new(event, Unusual::Edge, target_key, probability)
                     .during(event)
                     .observed(target)
-                    .usual(format!("none new in {} active hours", news.windows));
-                (item.once, item.windows) = (once, news.windows);
+                    .usual(format!("{once} new in {windows} active hours"));
+                (item.once, item.windows) = (once, windows);
+                items.push(item);
+            }
+        }
+        let class = class_of(target);
+        let (_, first) = caller.classes.see(key(class), seen.window, MAX_CLASSES);
+        if first > before && windows >= LONG_WITHOUT {
+            let once = caller.classes.new_until(before, began, windows);
+            let grave = if is_platform(class) { 0.3 } else { 1.0 };
+            let probability = novelty_tail(once, windows, 1, 1) * grave;
+            if probability < 0.03 && is_platform(class) {
+                let mut item = Item::new(event, Unusual::Class, key(class), probability)
+                    .during(event)
+                    .observed(class)
+                    .usual(format!("{once} new kinds in {windows} active hours"));
+                (item.once, item.windows) = (once, windows);
                 items.push(item);
             }
         }
@@ -399,66 +283,6 @@ fn context(
     }
 }
 
-/// The tail of all of one dimension together.
-fn together(items: &[&Item<Unusual>], when: When) -> f64 {
-    let (Some(first), Some(last)) = (items.first(), items.last()) else { return 1.0 };
-    match first.dimension {
-        Unusual::Edge | Unusual::Refusal if first.windows >= 12 => {
-            let exposure = when.windows(first.at, last.at);
-            let several = novelty_tail(first.once, first.windows, exposure, items.len() as u32);
-            items.iter().map(|item| item.probability).fold(several, f64::min)
-        }
-        Unusual::Edge | Unusual::Refusal => 1.0,
-        _ => items.iter().map(|item| item.probability).fold(1.0, f64::min),
-    }
-}
-
-fn severity(items: &[&Item<Unusual>], page_below: f64, when: When) -> Option<(Severity, f64)> {
-    let of = |dimension| {
-        let items: Vec<_> = items.iter().copied().filter(|i| i.dimension == dimension).collect();
-        (together(&items, when), items)
-    };
-    let (count, counts) = of(Unusual::Count);
-    // Retries and backlogs go to one target, or the few that it always was.
-    let spread = counts.iter().map(|item| item.once).max().unwrap_or(0) >= 3;
-    let (targets, _) = of(Unusual::Targets);
-    let (edge, _) = of(Unusual::Edge);
-    let (refused, refusals) = of(Unusual::Refusal);
-    let (network, _) = of(Unusual::Network);
-    let (tool, _) = of(Unusual::Tool);
-
-    // Counts, targets and new targets grow together, so only the rarest of them counts in full.
-    let volume = count.min(targets);
-    let joint = fisher(&[volume, edge.min(refused), network, tool], DIMENSIONS);
-    let groups = [volume <= 1e-3, edge <= 0.03, refused <= 0.03, network <= 0.03, tool <= 0.03];
-    let groups = groups.iter().filter(|unusual| **unusual).count();
-
-    let mut burst = 0;
-    for (from, first) in refusals.iter().enumerate() {
-        let within = refusals[from..].iter().take_while(|i| i.at - first.at <= BURST).count();
-        burst = burst.max(within);
-    }
-    let young = refusals.first().is_none_or(|item| item.windows < 12);
-    let burst_pages = burst >= REFUSING_PAGES && (young || refused <= page_below)
-        || burst >= REFUSING && refused <= page_below;
-    let many_targets = targets <= page_below && (edge <= 1e-3 || targets <= page_below * 1e-2);
-    let joint_pages = joint <= page_below && groups >= 2;
-
-    let severity = if joint_pages && joint <= page_below * 1e-5 || many_targets && groups >= 3 {
-        Severity::Critical
-    } else if joint_pages || many_targets || burst_pages || spread && count <= page_below * 1e-8 {
-        Severity::High
-    } else if volume <= page_below
-        || burst >= REFUSING && (young || refused <= 0.01)
-        || joint <= page_below * 10.0 && groups >= 2
-    {
-        Severity::Medium
-    } else {
-        return None;
-    };
-    Some((severity, joint.min(volume)))
-}
-
 fn write(finding: &mut Finding, items: &[&Item<Unusual>], probability: f64) {
     finding.dimensions = dimensions(items, Unusual::name, |_, items| {
         Some(together(items, When::Final)).filter(|probability| *probability < 1.0)
@@ -502,45 +326,72 @@ fn write(finding: &mut Finding, items: &[&Item<Unusual>], probability: f64) {
     ];
 }
 
-impl Detector for ImpersonationSpike {
-    fn observe(&mut self, observation: &Observation<'_>, findings: &mut Findings) {
-        let event = &observation.event;
-        if event.kind != Kind::Impersonation {
-            return;
-        }
-        let (Some(principal), Some(target)) = (event.principal_id, event.target_id) else { return };
-        if matches!(event.principal_kind, PrincipalKind::System | PrincipalKind::Anonymous)
-            || is_service_linked(principal)
-            || is_service_linked(target)
-            || principal == target
-        {
-            return;
-        }
-        let mut seen = Sighting::glance(observation, principal);
-        seen.read(observation, &mut self.tools);
-        let items = self.unusual(event, &seen, target);
-        if items.is_empty() {
-            return;
-        }
-        let day = day_of(seen.at);
-        if self.episodes.len() >= self.settings.max_episodes
-            && !self.episodes.contains_key(&(day, seen.account))
-        {
+impl ImpersonationSpike {
+    /// Whom an event acts as, or gets a token for.
+    fn target<'a>(&self, event: &Event<'a>, principal: &str) -> Option<&'a str> {
+        let target = event.target_id.filter(|target| *target != principal)?;
+        let acts = matches!(event.kind, Kind::Impersonation | Kind::TokenIssued);
+        (acts && !is_service_linked(principal) && !is_service_linked(target)).then_some(target)
+    }
+
+    /// Adds evidence to the episode of `account` on the day of `item`; that day, where it is news.
+    fn add(&mut self, account: u64, who: impl Fn() -> Who, item: Item<Unusual>) -> Option<i64> {
+        let day = day_of(item.at);
+        let known = self.episodes.contains_key(&(day, account));
+        if !known && self.episodes.len() >= self.settings.max_episodes {
             self.episodes.pop_first();
             self.evicted += 1;
         }
-        let make = || Episode::new(Who::of(event, principal), day);
-        let episode = self.episodes.entry((day, seen.account)).or_insert_with(make);
-        let changed = items.into_iter().fold(false, |changed, item| {
-            let counted = matches!(item.dimension, Unusual::Count | Unusual::Targets);
-            (if counted { episode.replace(item) } else { episode.add(item) }) || changed
-        });
-        if changed {
+        let make = || Episode::new(who(), day);
+        let episode = self.episodes.entry((day, account)).or_insert_with(make);
+        let counted = matches!(item.dimension, Unusual::Count | Unusual::Targets);
+        let changed = if counted { episode.replace(item) } else { episode.add(item) };
+        changed.then_some(day)
+    }
+
+    fn weigh_all(&mut self, mut changed: Vec<(i64, u64)>, findings: &mut Findings) {
+        changed.sort_unstable();
+        changed.dedup();
+        for (day, account) in changed {
             for day in [day, day + 1] {
-                self.weigh(seen.account, day, When::Arrival, findings);
-                self.unsettled.insert((day, seen.account));
+                self.weigh(account, day, When::Arrival, findings);
+                self.unsettled.insert((day, account));
             }
         }
+    }
+}
+
+impl Detector for ImpersonationSpike {
+    fn observe(&mut self, observation: &Observation<'_>, findings: &mut Findings) {
+        let event = &observation.event;
+        let Some(principal) = event.principal_id else { return };
+        if matches!(event.principal_kind, PrincipalKind::System | PrincipalKind::Anonymous) {
+            return;
+        }
+        let mut seen = Sighting::glance(observation, principal);
+        self.accounts.touch(seen.account, seen.at, Activity::default).see(seen.window);
+        let mut changed = Vec::new();
+        for (account, who, item) in self.aftermath.act(observation, seen.account) {
+            changed.extend(self.add(account, || who.clone(), item).map(|day| (day, account)));
+        }
+        if let Some(target) = self.target(event, principal) {
+            seen.read(observation, &mut self.tools);
+            let items = self.unusual(observation, &seen, target);
+            let who = || Who::of(event, principal);
+            let newly = items.iter().any(|item| item.dimension == Unusual::Edge);
+            if newly && event.principal_kind != PrincipalKind::Human {
+                for (account, who, item) in
+                    self.aftermath.edge(observation, target, seen.account, &who())
+                {
+                    changed
+                        .extend(self.add(account, || who.clone(), item).map(|day| (day, account)));
+                }
+            }
+            for item in items {
+                changed.extend(self.add(seen.account, who, item).map(|day| (day, seen.account)));
+            }
+        }
+        self.weigh_all(changed, findings);
     }
 
     fn close(&mut self, watermark: Micros, findings: &mut Findings) {
@@ -563,6 +414,8 @@ impl Detector for ImpersonationSpike {
     fn evicted_total(&self) -> u64 {
         self.evicted
             + self.callers.evicted_total()
+            + self.accounts.evicted_total()
+            + self.aftermath.evicted_total()
             + self.commons.evicted_total()
             + self.edges.evicted_total()
     }
@@ -571,9 +424,4 @@ impl Detector for ImpersonationSpike {
 /// A role that a cloud service made for itself.
 fn is_service_linked(identity: &str) -> bool {
     identity.contains("/aws-service-role/") || identity.contains("gserviceaccount.com/service-")
-}
-
-fn is_mighty(target: &str) -> bool {
-    let lower = target.to_ascii_lowercase();
-    MIGHTY.iter().any(|word| lower.contains(word))
 }

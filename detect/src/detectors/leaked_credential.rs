@@ -141,12 +141,13 @@ impl LeakedCredential {
     /// Evidence that follows from what is new about an event.
     fn novelties(
         &self,
-        event: &Event<'_>,
+        observation: &Observation<'_>,
         seen: &Sighting,
         news: &News,
         profile: &Profile,
         items: &mut Vec<Item<Unusual>>,
     ) {
+        let event = &observation.event;
         let rare = |novel: &Novel| novel.probability < REMARKABLE;
         let wants = |dimension, value| self.wants(seen.account, dimension, value, seen.at);
         if let (Some(novel), Some(network)) = (news.network.filter(rare), seen.network)
@@ -176,7 +177,7 @@ impl LeakedCredential {
             {
                 let mut item = Item::new(event, dimension, seen.operation, novel.probability)
                     .during(event)
-                    .observed(event.operation.unwrap_or("unnamed"))
+                    .observed(observation.doing())
                     .usual(format!("none new in {} active hours", novel.windows));
                 (item.once, item.windows) = (novel.once, novel.windows);
                 item.group = event.service.map_or(0, key);
@@ -193,10 +194,16 @@ impl LeakedCredential {
     }
 
     /// Evidence of the sequence after a theft.
-    fn acts(&self, event: &Event<'_>, seen: &Sighting, news: &News) -> Vec<Item<Unusual>> {
+    fn acts(
+        &self,
+        observation: &Observation<'_>,
+        seen: &Sighting,
+        news: &News,
+    ) -> Vec<Item<Unusual>> {
+        let event = &observation.event;
         let habit = news.operation.is_none();
         let mut items = Vec::new();
-        if let Some(act) = act_of(event, seen.tool.as_ref(), habit) {
+        if let Some(act) = act_of(observation, seen.tool.as_ref(), habit) {
             let dimension = Unusual::Act(act);
             let value = match act {
                 acts::Act::KeyForOther | acts::Act::SharedOutside => {
@@ -205,7 +212,7 @@ impl LeakedCredential {
                 _ => 0,
             };
             if self.wants(seen.account, dimension, value, seen.at) {
-                let text = format!("{} ({})", act.as_str(), event.operation.unwrap_or("unnamed"));
+                let text = format!("{} ({})", act.as_str(), observation.doing());
                 let item =
                     Item::new(event, dimension, value, 10f64.powf(-act.weight())).during(event);
                 items.push(item.observed(text));
@@ -284,8 +291,8 @@ impl Detector for LeakedCredential {
         self.lineage.used(observation, &seen, &wants, &mut items);
         self.places.used(event, &seen, &news, &wants, &mut items, &mut elsewhere);
         let profile = self.profiles.get(seen.account).expect("the profile was touched above");
-        self.novelties(event, &seen, &news, profile, &mut items);
-        let acts = self.acts(event, &seen, &news);
+        self.novelties(observation, &seen, &news, profile, &mut items);
+        let acts = self.acts(observation, &seen, &news);
         // What a stolen credential mints acts on its behalf.
         let roots = self.lineage.accounts_above(keys.credential, seen.account);
         items.extend(acts.iter().cloned());

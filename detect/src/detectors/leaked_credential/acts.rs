@@ -1,6 +1,7 @@
 //! What thieves do first with a credential, told by the operation: needs no history.
 
 use crate::baseline::place::Tool;
+use crate::observation::Observation;
 use telltale_schema::{Event, Kind, Outcome};
 
 /// One step of the sequence that follows a theft.
@@ -74,7 +75,8 @@ const SHARES: &[&str] = &[
 /// The step that `event` is, if it is one.
 ///
 /// `habit` says that the account is known for this operation; then it is no sign of a theft.
-pub fn act_of(event: &Event<'_>, tool: Option<&Tool>, habit: bool) -> Option<Act> {
+pub fn act_of(observation: &Observation<'_>, tool: Option<&Tool>, habit: bool) -> Option<Act> {
+    let event = &observation.event;
     let operation = event.operation.unwrap_or_default();
     let done = matches!(event.outcome, Outcome::Success | Outcome::Unknown);
     let builder = tool.is_some_and(|tool| tool.builder);
@@ -109,7 +111,8 @@ pub fn act_of(event: &Event<'_>, tool: Option<&Tool>, habit: bool) -> Option<Act
         }
         _ => {}
     }
-    if WHO_AM_I.iter().any(|name| operation.contains(name)) {
+    let doing = observation.doing();
+    if WHO_AM_I.iter().any(|name| doing.contains(name)) {
         return (!builder).then_some(Act::WhoAmI);
     }
     if !builder && SHARES.iter().any(|name| operation.starts_with(name)) {
