@@ -3,7 +3,7 @@
 use crate::observation::Observation;
 use crate::{Detector, Findings};
 use std::collections::BTreeMap;
-use telltale_schema::time::{HOUR, MINUTE};
+use telltale_schema::time::{HOUR, MINUTE, UNKNOWN};
 use telltale_schema::{Event, Finding, Micros};
 
 /// The watermark moves in steps of this size on a fixed grid, whatever the batches are.
@@ -40,7 +40,7 @@ impl Engine {
         }
     }
 
-    /// Shows one event to every detector.
+    /// Shows one event to every detector, if it has a time.
     pub fn observe(&mut self, event: &Event<'_>) {
         self.show(&Observation::of(*event));
     }
@@ -49,6 +49,9 @@ impl Engine {
     #[inline]
     pub fn show(&mut self, observation: &Observation<'_>) {
         let event = &observation.event;
+        if event.event_time == UNKNOWN {
+            return;
+        }
         if self.newest.is_none_or(|newest| event.event_time > newest) {
             self.newest = Some(event.event_time);
             let watermark = (event.event_time - self.lateness).div_euclid(STEP) * STEP;

@@ -9,6 +9,7 @@ use crate::baseline::text_key;
 use crate::observation::{Keys, Observation};
 use hashbrown::HashTable;
 use telltale_schema::columns::Column;
+use telltale_schema::time::UNKNOWN;
 use telltale_schema::{Event, EventBatch, EventId, Kind, Micros, Outcome, PrincipalKind};
 
 /// The text columns that are kept, in the order of a row's codes.
@@ -48,7 +49,7 @@ struct Row {
     kind: Kind,
     outcome: Outcome,
     principal_kind: PrincipalKind,
-    /// It has the time when it was read.
+    /// It has no time of its own: none at all, or the time when it was read.
     untimed: bool,
     latency_us: i64,
     credential_issued_at: Micros,
@@ -85,7 +86,7 @@ impl Digest {
                 kind: event.kind,
                 outcome: event.outcome,
                 principal_kind: event.principal_kind,
-                untimed: event.event_time == event.received_at,
+                untimed: event.event_time == UNKNOWN || event.event_time == event.received_at,
                 latency_us: event.latency_us.unwrap_or(i64::MIN),
                 credential_issued_at: event.credential_issued_at.unwrap_or(i64::MIN),
             };

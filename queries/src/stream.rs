@@ -123,11 +123,11 @@ impl SliStream {
     /// Adds a batch; waits while the queries are behind. Not to be called from async code.
     pub fn push(&self, batch: &EventBatch) -> Result<(), QueryError> {
         let times = batch.record_batch().column(Column::EventTime as usize);
-        let times = times.as_primitive::<arrow_array::types::TimestampMicrosecondType>().values();
+        let times = times.as_primitive::<arrow_array::types::TimestampMicrosecondType>();
         let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
-        for at in times.iter() {
-            let (first, last) = intake.seen.unwrap_or((*at, *at));
-            intake.seen = Some((first.min(*at), last.max(*at)));
+        for at in times.iter().flatten() {
+            let (first, last) = intake.seen.unwrap_or((at, at));
+            intake.seen = Some((first.min(at), last.max(at)));
         }
         intake.feed.push(batch)
     }

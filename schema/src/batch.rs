@@ -2,6 +2,7 @@
 
 use crate::columns::{Column, schema};
 use crate::event::{Event, EventId, Kind, Outcome, PrincipalKind};
+use crate::time::UNKNOWN;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{
@@ -63,12 +64,12 @@ impl EventBatch {
         EventId(bytes.try_into().unwrap_or_default())
     }
 
+    /// When it happened; [`UNKNOWN`] where it has no time.
     #[inline]
     pub fn event_time(&self, row: usize) -> i64 {
-        self.0
-            .column(Column::EventTime as usize)
-            .as_primitive::<TimestampMicrosecondType>()
-            .value(row)
+        let times =
+            self.0.column(Column::EventTime as usize).as_primitive::<TimestampMicrosecondType>();
+        if times.is_valid(row) { times.value(row) } else { UNKNOWN }
     }
 
     /// Who acted through whom, first caller first.
@@ -195,7 +196,7 @@ impl<'a> Reader<'a> {
         let principal_kind = PrincipalKind::from_text(self.principal_kind.value(row));
         Event {
             event_id: EventId(self.event_id.value(row).try_into().unwrap_or_default()),
-            event_time: self.event_time.value(row),
+            event_time: instant(self.event_time).unwrap_or(UNKNOWN),
             received_at: self.received_at.value(row),
             log: self.log.value(row),
             tenant,

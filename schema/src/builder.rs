@@ -3,7 +3,7 @@
 use crate::EventBatch;
 use crate::columns::{self, list_item};
 use crate::event::{Event, Kind, Outcome, PrincipalKind};
-use crate::time::Micros;
+use crate::time::{Micros, UNKNOWN};
 use arrow_array::{
     ArrayRef, BinaryArray, Int16Array, Int64Array, ListArray, RecordBatch, StringViewArray,
     TimestampMicrosecondArray,
@@ -53,6 +53,7 @@ const NUMBER_COLUMNS: usize = 5;
 const NUMBERS: usize = TEXT_COLUMNS;
 const STATUS: usize = NUMBERS + NUMBER_COLUMNS;
 const CHAIN: usize = STATUS + 1;
+const TIME: usize = CHAIN + 1;
 
 fn text_array(
     views: Vec<u128>,
@@ -156,10 +157,12 @@ impl EventBuilder {
     #[inline]
     pub fn push(&mut self, event: &Event<'_>) {
         self.event_id.extend_from_slice(&event.event_id.0);
-        self.event_time.push(event.event_time);
+        let is_timed = event.event_time != UNKNOWN;
+        self.event_time.push(if is_timed { event.event_time } else { 0 });
         self.received.push(self.received_at);
         self.status_code.push(event.status_code.unwrap_or_default());
         let mut present = u32::from(event.status_code.is_some()) << STATUS;
+        present |= u32::from(is_timed) << TIME;
 
         let numbers = [
             event.credential_issued_at,
@@ -261,7 +264,7 @@ impl EventBuilder {
         let [issued_at, expires_at, asn, latency, sequence] = self.numbers;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(event_id),
-            instants(self.event_time, None),
+            instants(self.event_time, nulls(TIME)),
             instants(self.received, None),
             next(), // log
             next(), // tenant
@@ -340,7 +343,9 @@ impl<'a> Placer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::columns::Column;
     use crate::event::EventId;
+    use arrow_array::Array;
 
     #[test]
     fn text_of_the_payload_is_not_copied_and_other_text_is_kept() {
@@ -362,6 +367,7 @@ mod tests {
             ..Event::new("aws_cloudtrail", 42)
         });
         builder.push(&Event::new("aws_cloudtrail", 43));
+        builder.push(&Event::new("aws_cloudtrail", UNKNOWN));
         assert_eq!(builder.side.len(), 39 + 25, "only what is not in the payload is copied");
         let batch = builder.finish();
         let rows: Vec<_> = batch.rows().collect();
@@ -374,5 +380,7 @@ mod tests {
         assert_eq!(links, chain);
         assert_eq!(batch.event(rows[1]).event_time, 43);
         assert_eq!(batch.chain(rows[1]).count(), 0);
+        assert_eq!(batch.event(rows[2]).event_time, UNKNOWN);
+        assert_eq!(batch.record_batch().column(Column::EventTime as usize).null_count(), 1);
     }
 }

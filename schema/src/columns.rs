@@ -76,7 +76,6 @@ impl Column {
         !matches!(
             self,
             Self::EventId
-                | Self::EventTime
                 | Self::ReceivedAt
                 | Self::Log
                 | Self::Kind

@@ -1,6 +1,6 @@
 //! One canonical event, borrowed from wherever its text lies, and the vocabulary of its columns.
 
-use crate::time::{Micros, format_instant};
+use crate::time::{Micros, UNKNOWN, format_instant};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt;
 
@@ -101,6 +101,7 @@ vocabulary! {
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
     pub event_id: EventId,
+    /// [`UNKNOWN`] where the record has no time.
     pub event_time: Micros,
     pub received_at: Micros,
     /// The parser's name.
@@ -207,7 +208,9 @@ impl Serialize for Event<'_> {
             })+ };
         }
         map.serialize_entry("event_id", &self.event_id.to_string())?;
-        map.serialize_entry("event_time", &format_instant(self.event_time))?;
+        if self.event_time != UNKNOWN {
+            map.serialize_entry("event_time", &format_instant(self.event_time))?;
+        }
         map.serialize_entry("received_at", &format_instant(self.received_at))?;
         map.serialize_entry("log", self.log)?;
         entry!(tenant);

@@ -5,6 +5,9 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat};
 /// Microseconds since 1970-01-01T00:00:00Z.
 pub type Micros = i64;
 
+/// No instant: the time of an event that has none. Null in a column, absent in text.
+pub const UNKNOWN: Micros = Micros::MIN;
+
 pub const SECOND: Micros = 1_000_000;
 pub const MINUTE: Micros = 60 * SECOND;
 pub const HOUR: Micros = 60 * MINUTE;

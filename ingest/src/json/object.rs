@@ -1,8 +1,6 @@
 //! Objects of which a parser reads some keys.
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use std::fmt;
 
 /// Declares structs for JSON objects, each field with the keys that it may stand under.
@@ -19,8 +17,8 @@ use std::fmt;
 /// It writes what `#[derive(Deserialize)]` with `default`, `borrow` and `rename` on each field
 /// would, for any serde reader. A record goes through it a thousand times in a millisecond, so keys
 /// are told apart by whole words of their bytes, and what is read goes straight into its field,
-/// objects within objects too. Of a key that comes twice the last one counts. Anything else where an
-/// object is expected leaves its fields as they are. Keys have at most 32 bytes.
+/// objects within objects too. Of a key that comes twice the last one counts. `null` in place of an
+/// object leaves its fields as they are. Keys have at most 32 bytes.
 macro_rules! object {
     ($(
         $(#[$about:meta])*
@@ -75,7 +73,7 @@ macro_rules! object {
                 }
 
                 let keys = &[$($key, $($other,)*)*];
-                let members = $crate::json::Lenience(Members(object));
+                let members = $crate::json::OrNull(Members(object));
                 reader.deserialize_struct(stringify!($name), keys, members)
             }
         }
@@ -100,10 +98,10 @@ pub trait Fill<'de> {
     fn fill<A: MapAccess<'de>>(self, members: A) -> Result<(), A::Error>;
 }
 
-/// Takes an object, and passes over anything else.
-pub struct Lenience<F>(pub F);
+/// Takes an object, or `null` in its place.
+pub struct OrNull<F>(pub F);
 
-impl<'de, F: Fill<'de>> Visitor<'de> for Lenience<F> {
+impl<'de, F: Fill<'de>> Visitor<'de> for OrNull<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,25 +112,7 @@ impl<'de, F: Fill<'de>> Visitor<'de> for Lenience<F> {
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<(), A::Error> {
         self.0.fill(members)
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
-    }
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
+
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
@@ -244,11 +224,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_has_no_fields() {
-        for other in ["null", "true", "-1", "1.5", r#""text""#, "[]", r#"[{"name":"x"}]"#] {
+    fn what_is_no_object_is_an_error_and_null_is_nothing() {
+        let read = |other: &str| {
             let text = format!(r#"{{"inner":{other},"id":"1"}}"#);
-            let sample: Sample<'_> = json::from_str(&text).unwrap();
-            assert_eq!((sample.inner.name.get(), sample.short.get()), (None, Some("1")), "{other}");
+            json::from_str::<Sample<'_>>(&text).map(|sample| sample.inner.name.0.is_some())
+        };
+        assert_eq!(read("null"), Ok(false));
+        assert_eq!(read(r#"{"name":"x"}"#), Ok(true));
+        for other in ["true", "-1", "1.5", r#""text""#, "[]"] {
+            let error = read(other).unwrap_err().to_string();
+            assert!(error.starts_with("`inner`: invalid type: "), "{error}");
         }
     }
 

@@ -7,8 +7,8 @@
 //! - **target**: the role of AssumeRole, also when it was denied (then it stands only in
 //!   `errorMessage`); the user or role that an IAM call acts on.
 //! - **credential**: `accessKeyId`; the key that the event minted in `issued_credential_id`.
-//! - **time**: `eventTime`, else the exporter's `@timestamp`; when it was read where neither is a
-//!   time, which some redacted exports do.
+//! - **time**: `eventTime`, else the exporter's `@timestamp`; none where neither is a time, which
+//!   some redacted exports do.
 
 mod operation;
 
@@ -19,7 +19,7 @@ use crate::value::{address, event_id};
 use memchr::memmem;
 use operation::{Subject, Verb};
 use std::borrow::Cow;
-use telltale_schema::time::{parse_instant, parse_lenient};
+use telltale_schema::time::{UNKNOWN, parse_instant, parse_lenient};
 use telltale_schema::{Event, EventBuilder, Micros, Outcome, PrincipalKind};
 
 pub struct AwsCloudtrail;
@@ -155,7 +155,8 @@ impl Record<'_> {
         let credential = user.access_key_id.get();
         events.push(&Event {
             event_id: match self.event_id.get() {
-                Some(id) => event_id(NAME, tenant, &[id]),
+                // A GUID: two accounts that log the same event log it once.
+                Some(id) => event_id(NAME, None, &[id]),
                 None => event_id(NAME, tenant, &[text]),
             },
             tenant,
@@ -187,17 +188,17 @@ impl Record<'_> {
             region: self.aws_region.get(),
             instance_id: who.session.filter(|session| is_instance(session)),
             raw: Some(text),
-            ..Event::new(NAME, self.time(events.received_at()))
+            ..Event::new(NAME, self.time())
         });
         Ok(())
     }
 
-    fn time(&self, received_at: Micros) -> Micros {
+    fn time(&self) -> Micros {
         [&self.event_time, &self.timestamp]
             .into_iter()
             .filter_map(Text::get)
             .find_map(|text| parse_instant(text).or_else(|| parse_lenient(text)))
-            .unwrap_or(received_at)
+            .unwrap_or(UNKNOWN)
     }
 
     /// `errorCode` decides; a failed console sign-in has none and says so in `responseElements`.

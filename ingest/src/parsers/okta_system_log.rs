@@ -18,7 +18,7 @@ use crate::value::{address, event_id};
 use kind::kind_of;
 use memchr::memmem;
 use record::{Actor, Ending, LogEvent, Request, known};
-use telltale_schema::time::parse_lenient;
+use telltale_schema::time::{UNKNOWN, parse_lenient};
 use telltale_schema::{Event, EventBuilder, Kind, Outcome, PrincipalKind};
 
 const LOG: &str = "okta_system_log";
@@ -79,7 +79,7 @@ impl LogEvent<'_> {
             Some(text) => parse_lenient(text)
                 .ok_or_else(|| format!("`published` is not RFC 3339: {text:?}"))?,
             None if operation.is_none() => return Err("`eventType` is missing".to_owned()),
-            None => events.received_at(),
+            None => UNKNOWN,
         };
         let kind = operation.map_or(Kind::ApiCall, kind_of);
         let (principal_id, principal_name) = names(&self.actor);
