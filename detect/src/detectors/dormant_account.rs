@@ -88,6 +88,8 @@ const SPAN: Micros = 4 * HOUR;
 const SHORTEST_HABIT: Micros = 2 * HOUR;
 /// A habit takes this long to show.
 const HABIT_DAYS: f64 = 4.0;
+/// Something new is rarer than this.
+const RARE: f64 = 0.35;
 /// How likely the owner of an account that was hardly seen comes back with something new: from a
 /// network that nobody in the tenant uses, or that others use; with such a tool; for other calls; to
 /// be refused.
@@ -448,7 +450,10 @@ impl Detector for DormantAccount {
             Some(_) => account.profile.usual_networks(seen.window),
             None => String::new(),
         };
-        let changed = account.wake.get_or_insert_default().see(observation, &seen, &news, usual);
+        let hardly =
+            account.silent_from.is_some_and(|from| observed_days(from, account) < HABIT_DAYS);
+        let wake = account.wake.get_or_insert_default();
+        let changed = wake.see(observation, &seen, &news, usual, hardly);
         self.waking.insert(seen.account);
         if changed && let Some(finding) = self.wake(seen.account) {
             findings.raise(finding);
@@ -511,6 +516,7 @@ impl Wake {
         seen: &Sighting,
         news: &News,
         usual: String,
+        hardly: bool,
     ) -> bool {
         let event = &observation.event;
         let mut changed = self.count == 0;
@@ -531,7 +537,7 @@ impl Wake {
         }
         changed |= self.strange.see(seen, news);
         // A single past window is enough to compare with after months of silence.
-        let rare = |probability: f64, windows: u32| windows > 0 && probability < 0.35;
+        let rare = |probability: f64, windows: u32| windows > 0 && probability < RARE;
         if let (Some(novel), Some(network)) = (news.network, seen.network)
             && rare(novel.probability, novel.windows)
         {
@@ -542,7 +548,7 @@ impl Wake {
             }
         }
         if let (Some(novel), Some(tool)) = (news.tool, &seen.tool)
-            && rare(novel.probability, novel.windows)
+            && (hardly && novel.windows > 0 || rare(novel.probability, novel.windows))
         {
             let found = (novel.probability.min(0.09), tool.to_string());
             if self.tool.as_ref().is_none_or(|known| found < *known) {
@@ -554,7 +560,10 @@ impl Wake {
         for (novel, set) in
             [(news.operation, &mut self.operations), (news.refusal, &mut self.refusals)]
         {
-            if novel.is_some_and(|novel| rare(novel.probability, novel.windows))
+            let shown = |novel: Novel| {
+                hardly && novel.windows > 0 || rare(novel.probability, novel.windows)
+            };
+            if novel.is_some_and(shown)
                 && set.len() < 2 * Finding::MAX_EVENTS
                 && !set.contains(name.as_ref())
             {
@@ -581,7 +590,8 @@ impl Strange {
         // Functions and pods move by themselves.
         let moves = seen.tool.as_ref().is_some_and(|tool| tool.platform == "lambda");
         let network = if moves { [odds::NETWORK[1]; 2] } else { odds::NETWORK };
-        self.network = self.network.min(of(news.network, network));
+        let news_network = news.network.filter(|novel| novel.probability < RARE);
+        self.network = self.network.min(of(news_network, network));
         self.tool = self.tool.min(of(news.tool, odds::TOOL));
         if news.operation.is_some()
             && self.calls.len() < odds::CALLS.len()

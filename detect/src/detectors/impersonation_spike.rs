@@ -378,14 +378,14 @@ impl Detector for ImpersonationSpike {
             seen.read(observation, &mut self.tools);
             let items = self.unusual(observation, &seen, target);
             let who = || Who::of(event, principal);
-            let newly = items.iter().any(|item| item.dimension == Unusual::Edge);
-            if newly && event.principal_kind != PrincipalKind::Human {
-                for (account, who, item) in
-                    self.aftermath.edge(observation, target, seen.account, &who())
-                {
-                    changed
-                        .extend(self.add(account, || who.clone(), item).map(|day| (day, account)));
-                }
+            // People take up new roles and use them.
+            let newly = event.principal_kind != PrincipalKind::Human
+                && items.iter().any(|item| item.dimension == Unusual::Edge);
+            let newly = newly.then(&who);
+            for (account, who, item) in
+                self.aftermath.edge(observation, target, seen.account, newly)
+            {
+                changed.extend(self.add(account, || who.clone(), item).map(|day| (day, account)));
             }
             for item in items {
                 changed.extend(self.add(seen.account, who, item).map(|day| (day, seen.account)));

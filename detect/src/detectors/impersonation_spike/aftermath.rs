@@ -1,5 +1,8 @@
 //! What is done as an identity right after somebody acted as it for the first time.
 //!
+//! It says nothing about a caller whose trade it is, such as a broker that deploys: one after whose
+//! usual edges the same is done.
+//!
 //! An edge and an act belong together when the act uses the credential that the edge minted, or
 //! comes from the edge's address by the identity itself. Either may arrive first, so both are kept.
 
@@ -7,6 +10,7 @@ use super::verdict::Unusual;
 use crate::baseline::bounded::Bounded;
 use crate::baseline::join_keys;
 use crate::baseline::profile::key;
+use crate::baseline::windows::{Window, known_before, window_of};
 use crate::episode::{Item, Who};
 use crate::observation::Observation;
 use telltale_schema::time::HOUR;
@@ -15,7 +19,7 @@ use telltale_schema::{Kind, Micros};
 /// For how long acts belong to an edge.
 const WITHIN: Micros = 2 * HOUR;
 /// Edges and acts kept of one identity and place, the latest ones.
-const MAX_EDGES: usize = 4;
+const MAX_EDGES: usize = 6;
 const MAX_ACTS: usize = 16;
 
 /// Probability of an act that changes who may do what, and of reading a secret, within the time.
@@ -25,12 +29,13 @@ const READ: f64 = 0.1;
 /// Evidence about a caller, with its account.
 pub type Found = (u64, Who, Item<Unusual>);
 
-/// A caller that newly acts as some identity.
+/// A caller that acts as some identity.
 #[derive(Debug)]
 struct Edge {
     at: Micros,
     caller: u64,
-    who: Who,
+    /// Of a new edge.
+    who: Option<Who>,
 }
 
 #[derive(Debug, Default)]
@@ -42,37 +47,69 @@ struct Link {
 #[derive(Debug)]
 pub struct Aftermath {
     links: Bounded<Link>,
+    /// Callers after whose usual edges such acts were done, and since when.
+    trades: Bounded<Window>,
 }
 
 impl Aftermath {
     pub fn new(cap: usize) -> Self {
-        Self { links: Bounded::new(cap) }
+        Self { links: Bounded::new(cap), trades: Bounded::new(cap) }
     }
 
     pub fn evicted_total(&self) -> u64 {
-        self.links.evicted_total()
+        self.links.evicted_total() + self.trades.evicted_total()
     }
 
-    /// Notes that `caller` newly acts as `target`; what was done as the target since.
+    /// Notes that `caller` acts as `target`, newly if it says who that is; what was done as the
+    /// target since.
     pub fn edge(
         &mut self,
         observation: &Observation<'_>,
         target: &str,
         caller: u64,
-        who: &Who,
+        newly: Option<Who>,
     ) -> Vec<Found> {
         let (event, at) = (&observation.event, observation.event.event_time);
         let place = join_keys(observation.account_of(target), observation.keys.source_ip);
         let minted = event.issued_credential_id.map(key);
-        let mut found = Vec::new();
+        let mut pairs = Vec::new();
         for link in [Some(place), minted].into_iter().flatten() {
             let link = self.links.touch(link, at, Link::default);
             let within = |act: &&Item<Unusual>| (at..=at + WITHIN).contains(&act.at);
-            found.extend(link.acts.iter().filter(within).map(|a| (caller, who.clone(), a.clone())));
-            link.edges.push(Edge { at, caller, who: who.clone() });
-            link.edges.sort_by_key(|edge| (edge.at, edge.caller));
+            let acts = link.acts.iter().filter(within);
+            pairs.extend(acts.map(|act| (caller, newly.clone(), act.clone())));
+            // Of the usual edges of one caller one an hour will do.
+            let same = |edge: &Edge| {
+                edge.caller == caller && edge.who.is_none() && window_of(edge.at) == window_of(at)
+            };
+            match link.edges.iter_mut().find(|edge| newly.is_none() && same(edge)) {
+                Some(edge) => edge.at = edge.at.min(at),
+                None => link.edges.push(Edge { at, caller, who: newly.clone() }),
+            }
+            link.edges.sort_by_key(|edge| (edge.at, edge.caller, edge.who.is_none()));
             if link.edges.len() > MAX_EDGES {
                 link.edges.remove(0);
+            }
+        }
+        self.tell(pairs)
+    }
+
+    /// Evidence of acts that followed new edges, by callers whose trade it is not.
+    fn tell(&mut self, pairs: Vec<(u64, Option<Who>, Item<Unusual>)>) -> Vec<Found> {
+        let mut found = Vec::new();
+        for (caller, who, act) in pairs {
+            let window = window_of(act.at);
+            match who {
+                None => {
+                    let since = self.trades.touch(caller, act.at, || window);
+                    *since = (*since).min(window);
+                }
+                Some(who) => {
+                    let since = self.trades.get(caller);
+                    if since.is_none_or(|since| *since > known_before(window)) {
+                        found.push((caller, who, act));
+                    }
+                }
             }
         }
         found
@@ -96,12 +133,12 @@ impl Aftermath {
             .observed(observation.doing());
         let place = join_keys(account, observation.keys.source_ip);
         let with = event.credential_id.map(|_| observation.keys.credential);
-        let mut found = Vec::new();
+        let mut pairs = Vec::new();
         for link in [Some(place), with].into_iter().flatten() {
             let link = self.links.touch(link, at, Link::default);
-            let newly = |edge: &&Edge| (edge.at..=edge.at + WITHIN).contains(&at);
-            let of = |edge: &Edge| (edge.caller, edge.who.clone(), item.clone());
-            found.extend(link.edges.iter().filter(newly).map(of));
+            let within = |edge: &&Edge| (edge.at..=edge.at + WITHIN).contains(&at);
+            let pair = |edge: &Edge| (edge.caller, edge.who.clone(), item.clone());
+            pairs.extend(link.edges.iter().filter(within).map(pair));
             let place =
                 link.acts.partition_point(|known| (known.at, known.id) < (item.at, item.id));
             link.acts.insert(place, item.clone());
@@ -109,6 +146,6 @@ impl Aftermath {
                 link.acts.remove(0);
             }
         }
-        found
+        self.tell(pairs)
     }
 }

@@ -116,6 +116,7 @@ pub fn severity(items: &[&Item<Unusual>], page_below: f64, when: When) -> Option
         || burst >= REFUSING && (young || refused <= 0.01)
         || joint <= page_below * 10.0 && groups >= 2
         || class <= page_below * 10.0
+        || edge <= page_below * 2.0
     {
         Severity::Medium
     } else {
