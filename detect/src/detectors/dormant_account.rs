@@ -90,6 +90,8 @@ const SHORTEST_HABIT: Micros = 2 * HOUR;
 const HABIT_DAYS: f64 = 4.0;
 /// Something new is rarer than this.
 const RARE: f64 = 0.35;
+/// The same for a network, where nothing is known: it is not near to those that the account used.
+const ELSEWHERE: f64 = 0.5;
 /// How likely the owner of an account that was hardly seen comes back with something new: from a
 /// network that nobody in the tenant uses, or that others use; with such a tool; for other calls; to
 /// be refused.
@@ -211,7 +213,8 @@ impl DormantAccount {
         let unknown = observed_days(from, account) < HABIT_DAYS;
         if unknown && !policy && silence >= micros(self.settings.unknown) {
             let odds = wake.strange.odds();
-            let person = who.principal_kind == PrincipalKind::Human;
+            // A role is taken on by whoever may, from wherever they are.
+            let person = matches!(who.principal_kind, PrincipalKind::Human | PrincipalKind::Role);
             let severity = match odds {
                 _ if wake.strange.network >= 1.0 => return None,
                 ..=odds::PAGE if !person => Severity::High,
@@ -538,8 +541,10 @@ impl Wake {
         changed |= self.strange.see(seen, news);
         // A single past window is enough to compare with after months of silence.
         let rare = |probability: f64, windows: u32| windows > 0 && probability < RARE;
+        let elsewhere =
+            |novel: Novel| hardly && novel.windows > 0 && novel.probability <= ELSEWHERE;
         if let (Some(novel), Some(network)) = (news.network, seen.network)
-            && rare(novel.probability, novel.windows)
+            && (elsewhere(novel) || rare(novel.probability, novel.windows))
         {
             let found = (novel.probability.min(0.09), network.to_string(), usual);
             if self.network.as_ref().is_none_or(|known| (found.0, &found.1) < (known.0, &known.1)) {
@@ -590,8 +595,8 @@ impl Strange {
         // Functions and pods move by themselves.
         let moves = seen.tool.as_ref().is_some_and(|tool| tool.platform == "lambda");
         let network = if moves { [odds::NETWORK[1]; 2] } else { odds::NETWORK };
-        let news_network = news.network.filter(|novel| novel.probability < RARE);
-        self.network = self.network.min(of(news_network, network));
+        let elsewhere = news.network.filter(|novel| novel.probability <= ELSEWHERE);
+        self.network = self.network.min(of(elsewhere, network));
         self.tool = self.tool.min(of(news.tool, odds::TOOL));
         if news.operation.is_some()
             && self.calls.len() < odds::CALLS.len()

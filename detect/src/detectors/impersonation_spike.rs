@@ -27,6 +27,7 @@ use self::verdict::{REFUSING, Unusual, severity, together};
 use super::{Page, settings};
 use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::{Commons, Standing};
+use crate::baseline::join_keys;
 use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::novelty_tail;
@@ -86,7 +87,7 @@ const USUAL_TESTS: f64 = 600.0;
 /// Values remembered of one caller's kinds of targets.
 const MAX_CLASSES: usize = 32;
 /// Active hours without any impersonation after which the first one is news.
-const LONG_WITHOUT: u32 = 24;
+const LONG_WITHOUT: u32 = 12;
 
 /// The state machine.
 pub struct ImpersonationSpike {
@@ -169,14 +170,16 @@ impl ImpersonationSpike {
             items.push(item.observed(format!("{spread} different ones in an hour")));
         }
         let (_, first) = caller.targets.see(target_key, seen.window, max_targets);
+        // What people take up says nothing about programs.
+        let peers = join_keys(target_key, u64::from(event.principal_kind == PrincipalKind::Human));
         if first == seen.window {
             let switched = news.windows > 0;
-            self.edges.adopt(seen.tenant, target_key, seen.account, seen.window, switched);
+            self.edges.adopt(seen.tenant, peers, seen.account, seen.window, switched);
         }
         if first > before && windows > 0 {
             let once = caller.targets.new_until(before, began, windows);
             let mut probability = novelty_tail(once, windows, 1, 1);
-            match self.edges.standing(seen.tenant, target_key, seen.account, seen.window) {
+            match self.edges.standing(seen.tenant, peers, seen.account, seen.window) {
                 Standing::Unseen => probability *= 0.5,
                 Standing::Shared => {}
                 // A new role that everybody takes up.

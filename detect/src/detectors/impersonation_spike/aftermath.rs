@@ -1,7 +1,7 @@
 //! What is done as an identity right after somebody acted as it for the first time.
 //!
 //! It says nothing about a caller whose trade it is, such as a broker that deploys: one after whose
-//! usual edges the same is done.
+//! usual edges the same acts are done.
 //!
 //! An edge and an act belong together when the act uses the credential that the edge minted, or
 //! comes from the edge's address by the identity itself. Either may arrive first, so both are kept.
@@ -23,7 +23,7 @@ const MAX_EDGES: usize = 6;
 const MAX_ACTS: usize = 16;
 
 /// Probability of an act that changes who may do what, and of reading a secret, within the time.
-const CHANGE: f64 = 0.01;
+const CHANGE: f64 = 0.005;
 const READ: f64 = 0.1;
 
 /// Evidence about a caller, with its account.
@@ -47,7 +47,7 @@ struct Link {
 #[derive(Debug)]
 pub struct Aftermath {
     links: Bounded<Link>,
-    /// Callers after whose usual edges such acts were done, and since when.
+    /// By caller and act: since when such acts are done after its usual edges.
     trades: Bounded<Window>,
 }
 
@@ -99,13 +99,14 @@ impl Aftermath {
         let mut found = Vec::new();
         for (caller, who, act) in pairs {
             let window = window_of(act.at);
+            let trade = join_keys(caller, act.value);
             match who {
                 None => {
-                    let since = self.trades.touch(caller, act.at, || window);
+                    let since = self.trades.touch(trade, act.at, || window);
                     *since = (*since).min(window);
                 }
                 Some(who) => {
-                    let since = self.trades.get(caller);
+                    let since = self.trades.get(trade);
                     if since.is_none_or(|since| *since > known_before(window)) {
                         found.push((caller, who, act));
                     }

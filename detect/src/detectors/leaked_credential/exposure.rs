@@ -148,10 +148,13 @@ impl Exposures {
     ) {
         let at = event.event_time;
         let chain = event.credential_id.map(|_| lineage.chain(keys.credential));
+        // IAM names a user without the path that its ARN has.
+        let pathless = event.principal_id.and_then(without_path).map(|name| key(&name));
         let exposed = chain
             .into_iter()
             .flatten()
             .chain([account])
+            .chain(pathless)
             .find(|key| self.by_key.get(*key).is_some());
         let Some(exposed) = exposed else { return };
         let Some(exposure) = self.by_key.get_mut(exposed) else { return };
@@ -188,6 +191,14 @@ impl Exposures {
             }
         }
     }
+}
+
+/// `arn:aws:iam::1:user/team/NAME` as `arn:aws:iam::1:user/NAME`, which is how IAM calls name it;
+/// `None` where it has no path.
+fn without_path(principal: &str) -> Option<String> {
+    let (head, rest) = principal.split_once(":user/")?;
+    let (_, name) = rest.rsplit_once('/')?;
+    Some(format!("{head}:user/{name}"))
 }
 
 impl Uses {

@@ -287,6 +287,12 @@ fn or<'a>(first: Text<'a>, second: Text<'a>) -> Text<'a> {
     if first.get().is_some() { first } else { second }
 }
 
+/// Whether `arn` is that of a user with this name, under whatever path.
+fn is_user(arn: &str, name: &str) -> bool {
+    let path = arn.split_once(":user/").and_then(|(_, path)| path.strip_suffix(name));
+    path.is_some_and(|path| path.is_empty() || path.ends_with('/'))
+}
+
 /// `… is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::1:role/NAME`.
 fn denied_role(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("on resource: ")?;
@@ -319,7 +325,9 @@ impl<'a> Details<'a> {
                 .or_else(|| self.role_name.get().map(|name| made("role", name))),
             Subject::Identity => {
                 if let Some(name) = self.user_name.get() {
-                    return Some(made("user", name));
+                    // Of the caller itself the ARN is known, with the path that the name lacks.
+                    let own = caller.filter(|caller| is_user(caller, name));
+                    return Some(own.map_or_else(|| made("user", name), Cow::Borrowed));
                 }
                 if let Some(name) = self.role_name.get() {
                     return Some(made("role", name));
@@ -337,5 +345,19 @@ impl<'a> Details<'a> {
             }
             Subject::Secret | Subject::None => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_itself_under_any_path() {
+        let users = "arn:aws:iam::1:user/";
+        assert!(is_user(&format!("{users}jo"), "jo") && is_user(&format!("{users}a/b/jo"), "jo"));
+        assert!(
+            !is_user(&format!("{users}mojo"), "jo") && !is_user("arn:aws:iam::1:role/jo", "jo")
+        );
     }
 }
