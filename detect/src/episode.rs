@@ -4,6 +4,7 @@
 //! earliest sighting of each thing wins, so the order of arrival does not matter either.
 
 use crate::detectors::Page;
+use std::collections::BTreeMap;
 use telltale_schema::time::{DAY, HOUR};
 use telltale_schema::{Dimension, Event, EventId, Finding, Micros, Severity};
 
@@ -267,6 +268,50 @@ impl<D: Copy + Ord> Episode<D> {
             attack: page.attack,
             owasp_nhi: page.owasp_nhi,
         }
+    }
+}
+
+/// Episodes by day and account, at most so many: the oldest goes first.
+#[derive(Debug)]
+pub struct Episodes<D> {
+    episodes: BTreeMap<(i64, u64), Episode<D>>,
+    cap: usize,
+    evicted: u64,
+}
+
+impl<D: Copy + Ord> Episodes<D> {
+    pub fn new(cap: usize) -> Self {
+        Self { episodes: BTreeMap::new(), cap, evicted: 0 }
+    }
+
+    pub fn get(&self, day: i64, account: u64) -> Option<&Episode<D>> {
+        self.episodes.get(&(day, account))
+    }
+
+    pub fn get_mut(&mut self, day: i64, account: u64) -> Option<&mut Episode<D>> {
+        self.episodes.get_mut(&(day, account))
+    }
+
+    /// The episode of `account` on `day`, begun if need be.
+    pub fn begun(&mut self, day: i64, account: u64, who: impl Fn() -> Who) -> &mut Episode<D> {
+        if self.episodes.len() >= self.cap && !self.episodes.contains_key(&(day, account)) {
+            self.episodes.pop_first();
+            self.evicted += 1;
+        }
+        self.episodes.entry((day, account)).or_insert_with(|| Episode::new(who(), day))
+    }
+
+    /// Forgets the days before `day`; this is expiry and not an eviction.
+    pub fn forget_before(&mut self, day: i64) {
+        while let Some(((first, _), _)) = self.episodes.first_key_value()
+            && *first < day
+        {
+            self.episodes.pop_first();
+        }
+    }
+
+    pub fn evicted_total(&self) -> u64 {
+        self.evicted
     }
 }
 

@@ -32,11 +32,11 @@ use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::novelty_tail;
 use crate::baseline::windows::{Activity, Daily, known_before};
-use crate::episode::{Episode, Item, When, Who, day_of, dimensions};
+use crate::episode::{Episode, Episodes, Item, When, Who, day_of, dimensions};
 use crate::{Detector, DetectorKind, Findings, Observation};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use telltale_schema::time::{DAY, format_instant};
 use telltale_schema::{Event, Finding, Kind, Micros, Outcome, PrincipalKind, Severity};
 
@@ -99,12 +99,11 @@ pub struct ImpersonationSpike {
     commons: Commons,
     /// Which callers a target has, as one more thing that accounts have in common.
     edges: Commons,
-    episodes: BTreeMap<(i64, u64), Episode<Unusual>>,
+    episodes: Episodes<Unusual>,
     /// Episodes with evidence that came since the watermark.
     unsettled: BTreeSet<(i64, u64)>,
     tools: Tools,
     tests: Daily,
-    evicted: u64,
 }
 
 impl ImpersonationSpike {
@@ -115,11 +114,10 @@ impl ImpersonationSpike {
             aftermath: Aftermath::new(settings.max_callers),
             commons: Commons::new(settings.max_callers),
             edges: Commons::new(settings.max_callers),
-            episodes: BTreeMap::new(),
+            episodes: Episodes::new(settings.max_episodes),
             unsettled: BTreeSet::new(),
             tools: Tools::default(),
             tests: Daily::default(),
-            evicted: 0,
             settings,
         }
     }
@@ -231,8 +229,8 @@ impl ImpersonationSpike {
     /// Weighs the episode of `account` on `day` again and reports it if it has become one: pages
     /// on arrival, and whatever is settled when the watermark has passed it.
     fn weigh(&self, account: u64, day: i64, when: When, findings: &mut Findings) {
-        let Some(episode) = self.episodes.get(&(day, account)) else { return };
-        let before = self.episodes.get(&(day - 1, account));
+        let Some(episode) = self.episodes.get(day, account) else { return };
+        let before = self.episodes.get(day - 1, account);
         let mut items: Vec<&Item<Unusual>> = before.into_iter().flat_map(Episode::tail).collect();
         items.extend(episode.items());
         items.retain(|item| when.includes(item.at));
@@ -340,13 +338,7 @@ impl ImpersonationSpike {
     /// Adds evidence to the episode of `account` on the day of `item`; that day, where it is news.
     fn add(&mut self, account: u64, who: impl Fn() -> Who, item: Item<Unusual>) -> Option<i64> {
         let day = day_of(item.at);
-        let known = self.episodes.contains_key(&(day, account));
-        if !known && self.episodes.len() >= self.settings.max_episodes {
-            self.episodes.pop_first();
-            self.evicted += 1;
-        }
-        let make = || Episode::new(who(), day);
-        let episode = self.episodes.entry((day, account)).or_insert_with(make);
+        let episode = self.episodes.begun(day, account, who);
         let counted = matches!(item.dimension, Unusual::Count | Unusual::Targets);
         let changed = if counted { episode.replace(item) } else { episode.add(item) };
         changed.then_some(day)
@@ -401,21 +393,16 @@ impl Detector for ImpersonationSpike {
         let when = When::Settled(watermark);
         for (day, account) in std::mem::take(&mut self.unsettled) {
             self.weigh(account, day, when, findings);
-            let episode = self.episodes.get(&(day, account));
+            let episode = self.episodes.get(day, account);
             if episode.is_some_and(|episode| !episode.is_settled(watermark)) {
                 self.unsettled.insert((day, account));
             }
         }
-        let over = day_of(watermark) - 2;
-        while let Some(((day, _), _)) = self.episodes.first_key_value()
-            && *day < over
-        {
-            self.episodes.pop_first();
-        }
+        self.episodes.forget_before(day_of(watermark) - 2);
     }
 
     fn evicted_total(&self) -> u64 {
-        self.evicted
+        self.episodes.evicted_total()
             + self.callers.evicted_total()
             + self.accounts.evicted_total()
             + self.aftermath.evicted_total()

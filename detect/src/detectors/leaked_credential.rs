@@ -33,11 +33,11 @@ use crate::baseline::commons::Commons;
 use crate::baseline::place::{Tool, Tools};
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::windows::Daily;
-use crate::episode::{Episode, Item, When, Who, day_of};
+use crate::episode::{Episode, Episodes, Item, When, Who, day_of};
 use crate::{Detector, DetectorKind, Findings, Observation};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use telltale_schema::time::DAY;
 use telltale_schema::{Event, Kind, Micros, PrincipalKind, Severity};
 
@@ -96,12 +96,11 @@ pub struct LeakedCredential {
     lineage: Lineage,
     places: Places,
     exposures: Exposures,
-    episodes: Episodes,
+    episodes: Episodes<Unusual>,
     /// Episodes with evidence that came since the watermark.
     unsettled: BTreeSet<(i64, u64)>,
     tools: Tools,
     tests: Daily,
-    evicted: u64,
 }
 
 impl LeakedCredential {
@@ -112,11 +111,10 @@ impl LeakedCredential {
             lineage: Lineage::new(settings.max_credentials),
             places: Places::new(settings.max_credentials),
             exposures: Exposures::new(settings.max_credentials),
-            episodes: BTreeMap::new(),
+            episodes: Episodes::new(settings.max_episodes),
             unsettled: BTreeSet::new(),
             tools: Tools::default(),
             tests: Daily::default(),
-            evicted: 0,
             settings,
         }
     }
@@ -124,13 +122,7 @@ impl LeakedCredential {
     /// Adds evidence to the episode of `account` on the day of `item`; true when it is news.
     fn add(&mut self, account: u64, who: impl Fn() -> Who, item: Item<Unusual>) -> bool {
         let day = day_of(item.at);
-        let known = self.episodes.contains_key(&(day, account));
-        if !known && self.episodes.len() >= self.settings.max_episodes {
-            self.episodes.pop_first();
-            self.evicted += 1;
-        }
-        let make = || Episode::new(who(), day);
-        self.episodes.entry((day, account)).or_insert_with(make).add(item)
+        self.episodes.begun(day, account, who).add(item)
     }
 
     /// Whether evidence would be news; saves writing it out.
@@ -232,8 +224,8 @@ impl LeakedCredential {
     /// Weighs the episode of `account` on `day` again and reports it if it has become one: pages
     /// on arrival, and whatever is settled when the watermark has passed it.
     fn weigh(&self, account: u64, day: i64, when: When, findings: &mut Findings) {
-        let Some(episode) = self.episodes.get(&(day, account)) else { return };
-        let before = self.episodes.get(&(day - 1, account));
+        let Some(episode) = self.episodes.get(day, account) else { return };
+        let before = self.episodes.get(day - 1, account);
         let mut items: Vec<&Item<Unusual>> = before.into_iter().flat_map(Episode::tail).collect();
         let lent = items.len();
         for item in episode.items() {
@@ -262,7 +254,7 @@ impl Detector for LeakedCredential {
         let Observation { event, keys } = observation;
         let Some(principal) = event.principal_id else { return };
         if event.kind == Kind::ExposureReported {
-            self.exposures.report(observation, principal, findings);
+            self.exposures.report(observation, principal, &self.lineage, findings);
         }
         if matches!(event.principal_kind, PrincipalKind::System | PrincipalKind::Anonymous) {
             return;
@@ -298,7 +290,7 @@ impl Detector for LeakedCredential {
         items.extend(acts.iter().cloned());
 
         let day = day_of(seen.at);
-        let watched = self.episodes.contains_key(&(day, seen.account));
+        let watched = self.episodes.get(day, seen.account).is_some();
         if items.is_empty() && elsewhere.is_empty() && !watched {
             return;
         }
@@ -318,7 +310,7 @@ impl Detector for LeakedCredential {
         }
         for root in roots {
             for item in &acts {
-                if let Some(episode) = self.episodes.get_mut(&(day, root))
+                if let Some(episode) = self.episodes.get_mut(day, root)
                     && episode.add(item.clone())
                 {
                     changed.push((day, root));
@@ -338,22 +330,17 @@ impl Detector for LeakedCredential {
     fn close(&mut self, watermark: Micros, findings: &mut Findings) {
         for (day, account) in std::mem::take(&mut self.unsettled) {
             self.weigh(account, day, When::Settled(watermark), findings);
-            let episode = self.episodes.get(&(day, account));
+            let episode = self.episodes.get(day, account);
             if episode.is_some_and(|episode| !episode.is_settled(watermark)) {
                 self.unsettled.insert((day, account));
             }
         }
-        let over = day_of(watermark) - 2;
-        while let Some(((day, _), _)) = self.episodes.first_key_value()
-            && *day < over
-        {
-            self.episodes.pop_first();
-        }
+        self.episodes.forget_before(day_of(watermark) - 2);
         self.exposures.close(findings);
     }
 
     fn evicted_total(&self) -> u64 {
-        self.evicted
+        self.episodes.evicted_total()
             + self.profiles.evicted_total()
             + self.commons.evicted_total()
             + self.lineage.evicted_total()
@@ -365,7 +352,7 @@ impl Detector for LeakedCredential {
 impl LeakedCredential {
     /// Evidence that the owner went on working from a known network after a new one appeared.
     fn overlap(&self, event: &Event<'_>, seen: &Sighting, items: &mut Vec<Item<Unusual>>) {
-        let episode = self.episodes.get(&(day_of(seen.at), seen.account));
+        let episode = self.episodes.get(day_of(seen.at), seen.account);
         let new = episode
             .into_iter()
             .flat_map(Episode::items)
@@ -393,11 +380,15 @@ impl LeakedCredential {
     }
 }
 
-type Episodes = BTreeMap<(i64, u64), Episode<Unusual>>;
-
 /// Whether evidence would be news to the episode of `account`.
-fn wants(episodes: &Episodes, account: u64, dimension: Unusual, value: u64, at: Micros) -> bool {
-    let episode = episodes.get(&(day_of(at), account));
+fn wants(
+    episodes: &Episodes<Unusual>,
+    account: u64,
+    dimension: Unusual,
+    value: u64,
+    at: Micros,
+) -> bool {
+    let episode = episodes.get(day_of(at), account);
     episode.is_none_or(|episode| episode.wants(dimension, value, at))
 }
 

@@ -30,6 +30,7 @@ pub struct Uses {
     /// Of the earliest use that was seen after the report had come; else of the report.
     pub who: Who,
     known_from: Option<(Micros, EventId)>,
+    /// The credential of the earliest use.
     pub credential_id: Option<String>,
     /// The earliest uses.
     pub first: Vec<(Micros, EventId)>,
@@ -79,6 +80,7 @@ impl Exposures {
         &mut self,
         observation: &Observation<'_>,
         principal: &str,
+        lineage: &Lineage,
         findings: &mut Findings,
     ) {
         let event = &observation.event;
@@ -106,7 +108,8 @@ impl Exposures {
                 let matches = recent.account == exposed || recent.credential == exposed;
                 if matches && recent.at > reported_at && recent.at > at {
                     let new = || Uses::new(Who::of(event, what), recent.at);
-                    exposure.uses.get_or_insert_with(new).add((recent.at, recent.id));
+                    let uses = exposure.uses.get_or_insert_with(new);
+                    uses.add((recent.at, recent.id), lineage.id(recent.credential));
                 }
             }
             if exposure.uses.is_some() {
@@ -166,11 +169,10 @@ impl Exposures {
         let (new, sighting) = (exposure.uses.is_none(), (at, event.event_id));
         let principal = event.principal_id.unwrap_or_default();
         let uses = exposure.uses.get_or_insert_with(|| Uses::new(Who::of(event, principal), at));
-        uses.add(sighting);
+        uses.add(sighting, event.credential_id);
         if uses.known_from.is_none_or(|known| sighting < known) {
             uses.known_from = Some(sighting);
             uses.who = Who::of(event, principal);
-            uses.credential_id = event.credential_id.map(str::to_owned);
         }
         insert(&mut uses.addresses, event.source_ip);
         insert(&mut uses.children, event.issued_credential_id);
@@ -215,7 +217,10 @@ impl Uses {
         }
     }
 
-    fn add(&mut self, sighting: (Micros, EventId)) {
+    fn add(&mut self, sighting: (Micros, EventId), credential_id: Option<&str>) {
+        if self.first.first().is_none_or(|first| sighting < *first) {
+            self.credential_id = credential_id.map(str::to_owned);
+        }
         self.count += 1;
         self.last = self.last.max(sighting.0);
         if let Err(place) = self.first.binary_search(&sighting) {

@@ -22,6 +22,8 @@ struct Credential {
     parent: Option<(u64, u64)>,
     minted_at: Micros,
     children: Vec<(Micros, String)>,
+    /// Its id, once it was used.
+    id: Option<Box<str>>,
     networks: Vec<Place>,
     tools: Vec<Place>,
     /// Counted as one that was seen in two networks, with two tools.
@@ -92,6 +94,11 @@ impl Lineage {
         found.into_iter().map(|(_, child)| child).take(Finding::MAX_EVENTS).collect()
     }
 
+    /// The id of a credential that was used.
+    pub fn id(&self, credential: u64) -> Option<&str> {
+        self.credentials.get(credential)?.id.as_deref()
+    }
+
     /// The credentials above this one, itself first.
     pub fn chain(&self, credential: u64) -> impl Iterator<Item = u64> + '_ {
         let mut next = Some(credential);
@@ -132,11 +139,10 @@ impl Lineage {
         wants: &dyn Fn(Unusual, u64, Micros) -> bool,
         items: &mut Vec<Item<Unusual>>,
     ) {
-        if event.credential_id.is_none() {
-            return;
-        }
+        let Some(text) = event.credential_id else { return };
         let id = keys.credential;
         let credential = self.credentials.touch(id, seen.at, Credential::default);
+        credential.id.get_or_insert_with(|| text.into());
         let habit = self.habits.touch(seen.account, seen.at, Habit::default);
         if credential.networks.is_empty() && credential.tools.is_empty() {
             habit.credentials.add(seen.at);
