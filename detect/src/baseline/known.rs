@@ -46,16 +46,6 @@ impl Known {
         (None, window)
     }
 
-    /// Whether `value` was first seen in `window` or before.
-    pub fn knew(&self, value: u64, window: Window) -> bool {
-        self.first(value).is_some_and(|first| first <= window)
-    }
-
-    /// The window in which `value` was first seen.
-    pub fn first(&self, value: u64) -> Option<Window> {
-        self.values.iter().position(|known| *known == value).map(|at| self.times[at].first)
-    }
-
     /// How many values were new to an account that began in `began`, as of `window`, in terms of
     /// `windows` of activity.
     ///
@@ -107,7 +97,7 @@ mod tests {
         }
         known.see(2, 10, 8);
         assert_eq!(known.new_until(90, 0, 90), 1);
-        assert!(known.knew(2, 10) && !known.knew(2, 9));
+        assert!(known.until(10).contains(&2) && !known.until(9).contains(&2));
         for value in 10..30 {
             known.see(value, 100 + value as Window, 8);
         }

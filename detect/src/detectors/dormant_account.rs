@@ -541,6 +541,8 @@ impl Wake {
         changed |= self.strange.see(seen, news);
         // A single past window is enough to compare with after months of silence.
         let rare = |probability: f64, windows: u32| windows > 0 && probability < RARE;
+        let shown =
+            |novel: Novel| hardly && novel.windows > 0 || rare(novel.probability, novel.windows);
         let elsewhere =
             |novel: Novel| hardly && novel.windows > 0 && novel.probability <= ELSEWHERE;
         if let (Some(novel), Some(network)) = (news.network, seen.network)
@@ -553,7 +555,7 @@ impl Wake {
             }
         }
         if let (Some(novel), Some(tool)) = (news.tool, &seen.tool)
-            && (hardly && novel.windows > 0 || rare(novel.probability, novel.windows))
+            && shown(novel)
         {
             let found = (novel.probability.min(0.09), tool.to_string());
             if self.tool.as_ref().is_none_or(|known| found < *known) {
@@ -565,9 +567,6 @@ impl Wake {
         for (novel, set) in
             [(news.operation, &mut self.operations), (news.refusal, &mut self.refusals)]
         {
-            let shown = |novel: Novel| {
-                hardly && novel.windows > 0 || rare(novel.probability, novel.windows)
-            };
             if novel.is_some_and(shown)
                 && set.len() < 2 * Finding::MAX_EVENTS
                 && !set.contains(name.as_ref())

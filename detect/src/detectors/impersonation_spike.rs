@@ -197,11 +197,10 @@ impl ImpersonationSpike {
         }
         let class = class_of(target);
         let (_, first) = caller.classes.see(key(class), seen.window, MAX_CLASSES);
-        if first > before && windows >= LONG_WITHOUT {
+        if first > before && windows >= LONG_WITHOUT && is_platform(class) {
             let once = caller.classes.new_until(before, began, windows);
-            let grave = if is_platform(class) { 0.3 } else { 1.0 };
-            let probability = novelty_tail(once, windows, 1, 1) * grave;
-            if probability < 0.03 && is_platform(class) {
+            let probability = novelty_tail(once, windows, 1, 1) * 0.3;
+            if probability < 0.03 {
                 let mut item = Item::new(event, Unusual::Class, key(class), probability)
                     .during(event)
                     .observed(class)
@@ -328,13 +327,6 @@ fn write(finding: &mut Finding, items: &[&Item<Unusual>], probability: f64) {
 }
 
 impl ImpersonationSpike {
-    /// Whom an event acts as, or gets a token for.
-    fn target<'a>(&self, event: &Event<'a>, principal: &str) -> Option<&'a str> {
-        let target = event.target_id.filter(|target| *target != principal)?;
-        let acts = matches!(event.kind, Kind::Impersonation | Kind::TokenIssued);
-        (acts && !is_service_linked(principal) && !is_service_linked(target)).then_some(target)
-    }
-
     /// Adds evidence to the episode of `account` on the day of `item`; that day, where it is news.
     fn add(&mut self, account: u64, who: impl Fn() -> Who, item: Item<Unusual>) -> Option<i64> {
         let day = day_of(item.at);
@@ -369,7 +361,7 @@ impl Detector for ImpersonationSpike {
         for (account, who, item) in self.aftermath.act(observation, seen.account) {
             changed.extend(self.add(account, || who.clone(), item).map(|day| (day, account)));
         }
-        if let Some(target) = self.target(event, principal) {
+        if let Some(target) = target_of(event, principal) {
             seen.read(observation, &mut self.tools);
             let items = self.unusual(observation, &seen, target);
             let who = || Who::of(event, principal);
@@ -409,6 +401,13 @@ impl Detector for ImpersonationSpike {
             + self.commons.evicted_total()
             + self.edges.evicted_total()
     }
+}
+
+/// Whom an event acts as, or gets a token for.
+fn target_of<'a>(event: &Event<'a>, principal: &str) -> Option<&'a str> {
+    let target = event.target_id.filter(|target| *target != principal)?;
+    let acts = matches!(event.kind, Kind::Impersonation | Kind::TokenIssued);
+    (acts && !is_service_linked(principal) && !is_service_linked(target)).then_some(target)
 }
 
 /// A role that a cloud service made for itself.

@@ -56,8 +56,9 @@ macro_rules! object {
                         mut members: A,
                     ) -> Result<(), A::Error> {
                         use $crate::json::{InPlace, Key};
-                        let is_key = || std::marker::PhantomData::<Key>;
-                        while let Some(key) = members.next_key_seed(is_key())? {
+                        while let Some(key) =
+                            members.next_key_seed(std::marker::PhantomData::<Key>)?
+                        {
                             $(
                                 if key == const { Key::of($key) }
                                     $(|| key == const { Key::of($other) })*
