@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use telltale_detect::{Detector, detectors};
@@ -14,6 +15,9 @@ use telltale_schema::Micros;
 pub struct Config {
     pub scan: Scan,
     pub redaction: Redaction,
+    pub service: Service,
+    /// Sources that `run` reads; `http` as it is when none is listed.
+    pub source: Vec<Source>,
     /// Detectors to run, `kind` and its settings; all of them as they are when none is listed.
     pub detect: Vec<toml::Table>,
     /// Sinks that findings go to beside the output of the command, `kind` and its settings.
@@ -50,6 +54,111 @@ impl Scan {
     pub fn allowed_lateness_micros(&self) -> Micros {
         Micros::try_from(self.allowed_lateness.as_micros()).unwrap_or(Micros::MAX)
     }
+}
+
+/// `[service]`: how `run` keeps what it is sent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Service {
+    /// Folder of the journal and everything else that has to last. Default `telltale-data`.
+    pub data: PathBuf,
+    /// Bytes of memory for what was received and is not stored yet. Default 256 MiB.
+    pub memory_bytes: usize,
+    /// Bytes of one delivery once decompressed. Default 128 MiB.
+    pub delivery_bytes: usize,
+    /// Bytes of a journal segment. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// How far back a repeat of an event is recognised. Default 24 hours.
+    #[serde(with = "humantime_serde")]
+    pub duplicate_horizon: Duration,
+    /// Events that are remembered in memory to recognise repeats, 40 bytes each; those of older
+    /// hours go to files. Default 4 000 000.
+    pub duplicate_ids: usize,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            data: "telltale-data".into(),
+            memory_bytes: 256 << 20,
+            delivery_bytes: 128 << 20,
+            segment_bytes: 64 << 20,
+            duplicate_horizon: Duration::from_secs(24 * 3600),
+            duplicate_ids: 4_000_000,
+        }
+    }
+}
+
+/// `[[source]]`: where `run` reads from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Source {
+    Http(HttpSource),
+    Kafka(KafkaSource),
+    OtlpGrpc(OtlpSource),
+}
+
+/// `[[source]] kind = "http"`: bodies that are posted.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSource {
+    /// Address and port. Default `127.0.0.1:4318`.
+    pub listen: String,
+    /// Bytes of a body as it is sent. Default 32 MiB.
+    pub body_bytes: usize,
+    /// File with the tokens of which a sender has to show one, one on a line; anybody may send
+    /// where there is none.
+    pub tokens_file: Option<PathBuf>,
+}
+
+impl Default for HttpSource {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:4318".to_owned(), body_bytes: 32 << 20, tokens_file: None }
+    }
+}
+
+/// `[[source]] kind = "otlp_grpc"`: what OpenTelemetry sends over gRPC; over HTTP it comes to `http`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OtlpSource {
+    /// Address and port. Default `127.0.0.1:4317`.
+    pub listen: String,
+    /// Bytes of a request. Default 32 MiB.
+    pub body_bytes: usize,
+    /// As for `http`.
+    pub tokens_file: Option<PathBuf>,
+}
+
+impl Default for OtlpSource {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:4317".to_owned(), body_bytes: 32 << 20, tokens_file: None }
+    }
+}
+
+/// `[[source]] kind = "kafka"`: topics, read as a member of a consumer group.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSource {
+    /// Brokers to begin with, `host:port`, separated by commas.
+    pub brokers: String,
+    pub topics: Vec<String>,
+    /// The consumer group. Default `telltale`.
+    #[serde(default = "default_group")]
+    pub group: String,
+    /// A name of its own within the group, so that a restart moves no partition. Default: none.
+    #[serde(default)]
+    pub instance: Option<String>,
+    /// Parser of all messages of a topic; of others, the header `telltale-parser` or the content
+    /// says it.
+    #[serde(default)]
+    pub parsers: BTreeMap<String, String>,
+    /// Settings of librdkafka by its own names, such as `security.protocol` and `sasl.mechanism`.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+}
+
+pub fn default_group() -> String {
+    "telltale".to_owned()
 }
 
 /// `[redaction]`: the key of the fingerprints that stand for secrets.
@@ -105,6 +214,15 @@ impl Redaction {
     /// The second value says what the user should know: without a lasting key the fingerprints of
     /// this run cannot be compared with those of another.
     pub fn key(&self) -> Result<(Key, Option<String>)> {
+        self.key_or(default_key_file())
+    }
+
+    /// The same for a service, whose key lies in its data folder.
+    pub fn key_within(&self, data: &Path) -> Result<(Key, Option<String>)> {
+        self.key_or(Some(data.join("fingerprint.key")))
+    }
+
+    fn key_or(&self, default: Option<PathBuf>) -> Result<(Key, Option<String>)> {
         if let Ok(passphrase) = std::env::var(PASSPHRASE)
             && !passphrase.is_empty()
         {
@@ -116,7 +234,7 @@ impl Redaction {
             })?;
             return Ok((key, None));
         }
-        let Some(path) = default_key_file() else {
+        let Some(path) = default else {
             return Ok((Key::from_bytes(random()?), Some(unkept("no home folder is set"))));
         };
         match key_in(&path) {

@@ -2,12 +2,16 @@
 //!
 //! `commands` one file each · `config` the configuration file · `pipeline` files to batches on
 //! every core · `analysis` events to findings and SLIs · `live` the same for records as they come ·
-//! `report` what people read · `sinks` where findings go.
+//! `report` what people read · `sinks` where findings go · `journal` what was received, on disk ·
+//! `service` sources into the journal and detectors behind it · `store` a data folder as it is.
 
 pub mod analysis;
 pub mod commands;
 pub mod config;
+pub mod journal;
 pub mod live;
 pub mod pipeline;
 pub mod report;
+pub mod service;
 pub mod sinks;
+pub mod store;

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use telltale_ingest::reading::read_block;
 use telltale_ingest::redact::Redactor;
 use telltale_ingest::sources::{BlockReader, File, Files, Limits, Plan};
-use telltale_ingest::{Block, PARSERS, Parser, Payload, Reject, Rejects, parsers};
-use telltale_schema::{EventBatch, EventBuilder, Micros};
+use telltale_ingest::{Block, Parser, Reject, Rejects};
+use telltale_schema::{EventBatch, Micros};
 
 /// A file of more bytes than this is shared between threads.
 const SHARED_FILE_BYTES: u64 = 8 << 20;
@@ -205,49 +206,15 @@ impl Reading<'_> {
 
     fn parse(&self, block: Block, plan: Plan, shared: &Shared, take: &mut impl Take) {
         let mut rejects = Rejects::default();
-        let mut payload = Payload::new(block, self.redactor, &mut rejects);
-        if plan.envelope {
-            payload = payload.unwrapped(parsers::open_envelope);
-        }
-        match plan.parser {
-            Some(parser) => self.append(parser, &payload, &mut rejects, shared, take),
-            None => {
-                for parser in PARSERS {
-                    let own = payload.only(|record| {
-                        parsers::recognise(record).is_some_and(|p| p.name() == parser.name())
-                    });
-                    if !own.is_empty() {
-                        self.append(*parser, &own, &mut rejects, shared, take);
-                    }
-                }
-                for (position, record) in payload.records() {
-                    if parsers::recognise(record).is_none() {
-                        rejects.push(position, "no parser recognises the record");
-                    }
-                }
-            }
-        }
-        keep(shared, payload.origin(), rejects);
-    }
-
-    fn append(
-        &self,
-        parser: &'static dyn Parser,
-        payload: &Payload,
-        rejects: &mut Rejects,
-        shared: &Shared,
-        take: &mut impl Take,
-    ) {
-        let mut builder = EventBuilder::new(parser.name(), payload.buffer(), self.received_at);
-        parser.parse(payload, &mut builder, rejects);
-        if builder.is_empty() {
-            return;
-        }
-        let batch = builder.finish();
-        let events = batch.len() as u64;
-        self.progress.events.fetch_add(events, Ordering::Relaxed);
-        *lock(&shared.by_log).entry(parser.name()).or_default() += events;
-        take.take(batch);
+        let origin = Arc::clone(&block.origin);
+        let received_at = self.received_at;
+        read_block(block, plan, self.redactor, received_at, &mut rejects, |log, batch| {
+            let events = batch.len() as u64;
+            self.progress.events.fetch_add(events, Ordering::Relaxed);
+            *lock(&shared.by_log).entry(log).or_default() += events;
+            take.take(batch);
+        });
+        keep(shared, &origin, rejects);
     }
 }
 

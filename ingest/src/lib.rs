@@ -1,16 +1,17 @@
 //! Bytes to events.
 //!
 //! `sources` where bytes come from · `container` what they are wrapped in · `redact` secrets out ·
-//! `payload` records for a parser · `parsers` what they mean · `json` how JSON is read ·
+//! `payload` records for a parser · `reading` blocks to batches · `parsers` what they mean · `json` how JSON is read ·
 //! `value` what several logs spell alike.
 
 pub mod container;
 pub mod json;
 pub mod parsers;
 pub mod payload;
+pub mod reading;
 pub mod redact;
 pub mod sources;
 pub mod value;
 
 pub use parsers::{PARSERS, Parser};
-pub use payload::{Block, Payload, Reject, Rejects};
+pub use payload::{Block, Payload, Reject, Rejects, Single};

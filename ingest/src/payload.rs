@@ -60,7 +60,8 @@ impl Payload {
                 Ok(_) => true,
                 Err(cause) => {
                     let at = cause.valid_up_to();
-                    rejects.push(span.position, format_args!("not UTF-8 from byte {at} on"));
+                    let cause = format_args!("not UTF-8 from byte {at} on");
+                    rejects.push_text(span.position, cause, &bytes[span.start..span.end]);
                     false
                 }
             });
@@ -95,6 +96,22 @@ impl Payload {
             // nothing changes a `Buffer`.
             (span.position, unsafe { std::str::from_utf8_unchecked(record) })
         })
+    }
+
+    /// Says of every single reject of this payload, since the last call, which text it concerns.
+    pub fn explain(&self, rejects: &mut Rejects) {
+        let Some(singles) = &mut rejects.singles else { return };
+        for single in singles.iter_mut().filter(|single| single.text.is_none()) {
+            let first = self.spans.partition_point(|span| span.position < single.position);
+            let same = self.spans[first..].iter().take_while(|s| s.position == single.position);
+            // Records of one line share its position: the text is all of them.
+            if let (Some(start), Some(end)) = (
+                self.spans.get(first).filter(|s| s.position == single.position).map(|s| s.start),
+                same.last().map(|span| span.end),
+            ) {
+                single.text = Some(Single::cut(&self.buffer.as_slice()[start..end]));
+            }
+        }
     }
 
     /// The same records, each replaced by what `inner` makes of it: an exporter's envelope taken
@@ -161,13 +178,15 @@ fn values(
     let marks = json::Marks::of(bytes);
     let mut at = 0;
     loop {
+        let before = at;
         match walk.next(&marks, bytes, &mut at) {
             Found::Record(start, end) => {
                 spans.push(Span { start: offset + start, end: offset + end, position: *position });
             }
-            Found::Junk(why) => rejects.push(*position, why),
-            Found::Cut(_) => {
-                rejects.push(*position, "the record is cut off: its end is missing");
+            Found::Junk(why) => rejects.push_text(*position, why, &bytes[before..at]),
+            Found::Cut(start) => {
+                let cause = "the record is cut off: its end is missing";
+                rejects.push_text(*position, cause, &bytes[start..]);
                 return;
             }
             Found::End => return,
@@ -181,6 +200,26 @@ fn values(
 pub struct Rejects {
     by_reason: BTreeMap<String, Reject>,
     total: u64,
+    /// Every reject by itself, for whoever keeps them.
+    singles: Option<Vec<Single>>,
+}
+
+/// One rejected record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Single {
+    /// As in [`Reject`].
+    pub position: u64,
+    pub reason: String,
+    /// What it was, at most [`Single::MAX_BYTES`]; `None` where nobody knows.
+    pub text: Option<String>,
+}
+
+impl Single {
+    pub const MAX_BYTES: usize = 64 << 10;
+
+    fn cut(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(&bytes[..bytes.len().min(Self::MAX_BYTES)]).into_owned()
+    }
 }
 
 /// One reason for rejection within one source.
@@ -196,25 +235,42 @@ pub struct Reject {
 impl Rejects {
     /// Different reasons that are kept apart; what comes later is counted as `other reasons`.
     const MAX_REASONS: usize = 50;
-    /// A reason may quote the record, but not at any length.
-    const MAX_REASON_CHARS: usize = 300;
+    /// Rejects that can be asked for every single one: [`Rejects::take_singles`].
+    pub fn keeping_singles() -> Self {
+        Self { singles: Some(Vec::new()), ..Self::default() }
+    }
 
     /// Rejects one record.
     pub fn push(&mut self, position: u64, cause: impl Display) {
-        self.add(Reject { position, reason: cause.to_string(), count: 1 });
+        self.push_single(position, cause, None);
+    }
+
+    /// Rejects one record whose text, secrets redacted, is at hand.
+    pub fn push_text(&mut self, position: u64, cause: impl Display, text: &[u8]) {
+        self.push_single(position, cause, Some(text));
+    }
+
+    fn push_single(&mut self, position: u64, cause: impl Display, text: Option<&[u8]>) {
+        let reason = cut_reason(cause.to_string());
+        if let Some(singles) = &mut self.singles {
+            singles.push(Single { position, reason: reason.clone(), text: text.map(Single::cut) });
+        }
+        self.add(Reject { position, reason, count: 1 });
+    }
+
+    /// Every single reject since the last call, remarks aside, in the order in which they came.
+    pub fn take_singles(&mut self) -> Vec<Single> {
+        self.singles.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Says something about the source as a whole, which counts no record.
     pub fn remark(&mut self, cause: impl Display) {
-        self.add(Reject { position: 0, reason: cause.to_string(), count: 0 });
+        let reason = cut_reason(cause.to_string());
+        self.add(Reject { position: 0, reason, count: 0 });
     }
 
     fn add(&mut self, mut reject: Reject) {
         self.total += reject.count;
-        if let Some((cut, _)) = reject.reason.char_indices().nth(Self::MAX_REASON_CHARS) {
-            reject.reason.truncate(cut);
-            reject.reason.push('…');
-        }
         if self.by_reason.len() >= Self::MAX_REASONS && !self.by_reason.contains_key(&reject.reason)
         {
             reject.reason = "other reasons".to_owned();
@@ -226,6 +282,22 @@ impl Rejects {
                 known.position = known.position.min(reject.position);
             })
             .or_insert(reject);
+    }
+
+    /// Says of a source as a whole that it is rejected, which counts one record.
+    pub fn count(&mut self, position: u64, cause: impl Display) {
+        self.add(Reject { position, reason: cut_reason(cause.to_string()), count: 1 });
+    }
+
+    /// What was said about the source as a whole.
+    pub fn remarks(&self) -> impl Iterator<Item = &Reject> {
+        self.by_reason.values().filter(|reject| reject.count == 0)
+    }
+
+    /// Everything but that.
+    pub fn without_remarks(mut self) -> Self {
+        self.by_reason.retain(|_, reject| reject.count > 0);
+        self
     }
 
     /// Takes in what another block of the same source was rejected for.
@@ -250,4 +322,15 @@ impl Rejects {
         all.sort_by(|a, b| (a.position, &a.reason).cmp(&(b.position, &b.reason)));
         all
     }
+}
+
+/// A reason may quote the record, but not at any length.
+const MAX_REASON_CHARS: usize = 300;
+
+fn cut_reason(mut reason: String) -> String {
+    if let Some((cut, _)) = reason.char_indices().nth(MAX_REASON_CHARS) {
+        reason.truncate(cut);
+        reason.push('…');
+    }
+    reason
 }

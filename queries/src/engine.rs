@@ -2,6 +2,7 @@
 
 use crate::QueryError;
 use crate::feed::{EventsTable, Tap};
+use arrow_array::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -61,12 +62,13 @@ impl Engine {
         self.threads.as_ref().expect("threads are there until the engine is dropped")
     }
 
-    /// Plans one query over `events`. One partition everywhere: rows stay in the order in which
+    /// Plans one query over `events` and the tables `beside` it. One partition everywhere: rows stay in the order in which
     /// they are pushed, and reading the logs costs far more than the query.
     pub(crate) fn plan(
         &self,
         sql: &str,
         window: Option<Range<Micros>>,
+        beside: Vec<(&str, RecordBatch)>,
     ) -> Result<Plan, QueryError> {
         let table = Arc::new(EventsTable::default());
         let config = SessionConfig::new()
@@ -78,6 +80,9 @@ impl Engine {
         let planned = self.threads().block_on(async {
             only_reads(sql)?;
             session.register_table("events", Arc::clone(&table) as _)?;
+            for (name, batch) in beside {
+                session.register_batch(name, batch)?;
+            }
             let options = SQLOptions::new()
                 .with_allow_ddl(false)
                 .with_allow_dml(false)

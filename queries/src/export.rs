@@ -4,7 +4,7 @@ use crate::QueryError;
 use crate::text::{push_hex, push_instant, push_json_string, push_number};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int16Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef, BinaryArray, ListArray, RecordBatch, StringViewArray};
+use arrow_array::{Array, BinaryArray, ListArray, StringViewArray};
 use arrow_array::{Int16Array, Int64Array, TimestampMicrosecondArray};
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
@@ -14,9 +14,9 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use std::io::{BufWriter, Write};
-use std::sync::Arc;
 use telltale_schema::EventBatch;
 use telltale_schema::columns::{Column, schema};
+use telltale_schema::compact::compact;
 
 /// Rows of a Parquet row group at most: what a reader decodes at once, and what the writer holds
 /// (compressed) before it is written.
@@ -146,38 +146,6 @@ fn parquet_properties() -> WriterProperties {
         .set_column_dictionary_enabled(path(Column::EventTime), false)
         .set_column_encoding(path(Column::EventTime), Encoding::DELTA_BINARY_PACKED)
         .build()
-}
-
-/// Copies text out of the payloads that the views of a batch share: whoever writes or keeps a
-/// view column writes or keeps all that lies behind it, once for each column.
-pub(crate) fn compact(batch: &RecordBatch) -> RecordBatch {
-    with_columns(batch, compact_array)
-}
-
-/// [`compact`] for columns of lists only.
-pub(crate) fn compact_lists(batch: &RecordBatch) -> RecordBatch {
-    with_columns(batch, |array| match array.data_type() {
-        DataType::List(_) => compact_array(array),
-        _ => Arc::clone(array),
-    })
-}
-
-fn with_columns(batch: &RecordBatch, change: impl Fn(&ArrayRef) -> ArrayRef) -> RecordBatch {
-    let columns = batch.columns().iter().map(change).collect();
-    RecordBatch::try_new(batch.schema(), columns).expect("columns keep their type and length")
-}
-
-fn compact_array(array: &ArrayRef) -> ArrayRef {
-    match array.data_type() {
-        DataType::Utf8View => Arc::new(array.as_string_view().gc()),
-        DataType::List(item) => {
-            let list = array.as_list::<i32>();
-            let values = compact_array(list.values());
-            let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
-            Arc::new(ListArray::new(Arc::clone(item), offsets, values, nulls))
-        }
-        _ => Arc::clone(array),
-    }
 }
 
 /// One column of a batch, by how its values are written.

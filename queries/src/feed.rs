@@ -3,7 +3,6 @@
 
 use crate::QueryError;
 use crate::engine::{BATCH_ROWS, Plan};
-use crate::export::compact_lists;
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::FileReader;
 use arrow_ipc::writer::FileWriter;
@@ -23,6 +22,7 @@ use std::io::{self, BufReader, BufWriter};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use telltale_schema::EventBatch;
 use telltale_schema::columns::{Column, schema};
+use telltale_schema::compact::{compact, compact_lists};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -235,7 +235,7 @@ impl Feed {
                     }
                 }
                 Outlet::File { writer, .. } => {
-                    writer.write(&crate::export::compact(&batch)).map_err(spool_error)?;
+                    writer.write(&compact(&batch)).map_err(spool_error)?;
                 }
             }
         }

@@ -4,6 +4,7 @@ use crate::QueryError;
 use crate::engine::{Engine, Plan, Running};
 use crate::feed::Feed;
 use crate::output::{OutputFormat, ResultWriter};
+use arrow_array::RecordBatch;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use telltale_schema::EventBatch;
@@ -39,8 +40,18 @@ impl QueryStream {
         format: OutputFormat,
         out: Box<dyn Write + Send>,
     ) -> Result<Self, QueryError> {
+        Self::start_beside(sql, format, out, Vec::new())
+    }
+
+    /// The same with further tables beside `events`, by their names.
+    pub fn start_beside(
+        sql: &str,
+        format: OutputFormat,
+        out: Box<dyn Write + Send>,
+        tables: Vec<(&str, RecordBatch)>,
+    ) -> Result<Self, QueryError> {
         let engine = Engine::start(1, MEMORY_BYTES)?;
-        let mut plan = engine.plan(sql, None)?;
+        let mut plan = engine.plan(sql, None, tables)?;
         let writer = ResultWriter::new(format, out);
         let (feed, stage) = if plan.rereads {
             (

@@ -96,7 +96,7 @@ impl SliStream {
         let mut plans = Vec::new();
         for sli in slis {
             let plan = engine
-                .plan(&sli.sql, Some(window.clone()))
+                .plan(&sli.sql, Some(window.clone()), Vec::new())
                 .map_err(|error| error.of_sli(&sli.name))?;
             if plan.rereads {
                 let problem = "the query reads `events` more than once".to_owned();

@@ -5,8 +5,10 @@ pub mod explain;
 pub mod list;
 pub mod parse;
 pub mod query;
+pub mod run;
 pub mod scan;
 pub mod simulate;
+pub mod status;
 
 use crate::config::Config;
 use crate::pipeline::{Progress, Reading};
@@ -37,7 +39,7 @@ pub enum Ending {
 #[derive(Args, Debug)]
 pub struct Input {
     /// Files, folders or globs of audit logs; `-` is standard input. Plain, gzip or zstd
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(value_name = "PATH")]
     pub paths: Vec<String>,
 
     /// The parser of every record, instead of recognising the log from its content
@@ -110,6 +112,10 @@ impl Input {
         redactor: &'a Redactor,
         progress: &Arc<Progress>,
     ) -> Result<Reading<'a>> {
+        anyhow::ensure!(
+            !self.paths.is_empty(),
+            "nothing to read; name files, folders or globs of audit logs, or `-` for standard input"
+        );
         let files = Files::expand(&self.paths).context("nothing was read")?;
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let configured = Some(config.scan.threads).filter(|threads| *threads > 0);

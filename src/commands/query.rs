@@ -2,9 +2,11 @@
 
 use super::{ConfigFile, Ending, Input, redactor, stop_on_signal};
 use crate::pipeline::{Progress, Seen};
+use crate::store::Store;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use telltale_queries::{OutputFormat, QueryStream};
@@ -22,6 +24,10 @@ pub struct Query {
 
     #[command(flatten)]
     input: Input,
+
+    /// Ask the data folder of a service instead, whether it runs or not
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["paths", "log", "threads"])]
+    data: Option<PathBuf>,
 
     #[command(flatten)]
     config: ConfigFile,
@@ -43,19 +49,15 @@ enum Output {
 
 impl Query {
     pub fn run(self) -> Result<Ending> {
+        if let Some(data) = &self.data {
+            return self.ask(&Store::open(data)?);
+        }
         let config = self.config.load()?;
         let redactor = redactor(&config)?;
         let progress = Arc::new(Progress::default());
         let reading = self.input.reading(&config, &redactor, &progress)?;
         stop_on_signal(&progress)?;
-        let format = match self.output {
-            Output::Table => OutputFormat::Table {
-                max_width: terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
-            },
-            Output::Csv => OutputFormat::Csv,
-            Output::Json => OutputFormat::Json,
-        };
-        let stream = QueryStream::start(&self.sql, format, Box::new(io::stdout()))?;
+        let stream = QueryStream::start(&self.sql, self.format(), Box::new(io::stdout()))?;
         let seen = Seen::default();
         let intake = reading.run(|| {
             |batch| {
@@ -74,5 +76,30 @@ impl Query {
         )?;
         let stopped = progress.stop.load(Ordering::Relaxed) && !enough;
         Ok(if stopped { Ending::Interrupted } else { Ending::Nothing })
+    }
+
+    fn format(&self) -> OutputFormat {
+        match self.output {
+            Output::Table => OutputFormat::Table {
+                max_width: terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
+            },
+            Output::Csv => OutputFormat::Csv,
+            Output::Json => OutputFormat::Json,
+        }
+    }
+
+    /// Asks a data folder: `events`, `findings` and `dead_letters`.
+    fn ask(&self, store: &Store) -> Result<Ending> {
+        let summary = store.summary()?;
+        let tables = vec![
+            ("findings", summary.findings_table()?),
+            ("dead_letters", summary.dead_letters_table()?),
+        ];
+        let out = Box::new(io::stdout());
+        let stream = QueryStream::start_beside(&self.sql, self.format(), out, tables)?;
+        // A query that failed says so when it is finished.
+        store.events(|batch| stream.push(&batch).is_ok() && !stream.is_satisfied())?;
+        stream.finish()?;
+        Ok(Ending::Nothing)
     }
 }

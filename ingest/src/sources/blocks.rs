@@ -51,6 +51,10 @@ pub struct BlockReader {
     reader: Box<dyn Read + Send>,
     limits: Limits,
     forced: Option<&'static dyn Parser>,
+    /// Whether it is an audit log even where no parser recognises its beginning.
+    trusted: bool,
+    /// How records lie in it, where that is known beforehand.
+    framing: Option<Framing>,
     /// Read and not yet handed over.
     rest: Vec<u8>,
     state: State,
@@ -125,6 +129,8 @@ impl BlockReader {
             reader,
             limits,
             forced,
+            trusted: false,
+            framing: None,
             rest: Vec::new(),
             state: State::Reading,
             walk: Walk::default(),
@@ -135,6 +141,19 @@ impl BlockReader {
 
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Takes the stream for audit logs whatever its beginning looks like: where no parser is named,
+    /// each record is recognised or rejected by itself.
+    pub fn trusting(mut self) -> Self {
+        self.trusted = true;
+        self
+    }
+
+    /// Takes each line for a record, whatever lines look like.
+    pub fn of_lines(mut self) -> Self {
+        self.framing = Some(Framing::Lines);
+        self
     }
 
     /// The next block and how to read it; `None` at the end, or where no parser knows the stream.
@@ -254,8 +273,10 @@ impl BlockReader {
             return Beginning::Foreign;
         }
         let ended = self.state == State::Ended;
-        let framing = sniff(&self.rest, ended);
-        match plan(&self.origin, &self.rest, framing, self.forced) {
+        let framing = self.framing.unwrap_or_else(|| sniff(&self.rest, ended));
+        let each_for_itself = (self.trusted && self.forced.is_none())
+            .then_some(Plan { parser: None, envelope: false });
+        match each_for_itself.or_else(|| plan(&self.origin, &self.rest, framing, self.forced)) {
             Some(plan) => {
                 self.begun = Some((framing, plan));
                 Beginning::Known

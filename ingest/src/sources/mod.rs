@@ -2,7 +2,12 @@
 //! is the parser's affair.
 
 mod blocks;
+mod delivery;
 mod files;
+pub mod http;
+pub mod kafka;
+pub mod otlp;
 
 pub use blocks::{BlockReader, Limits, Plan};
+pub use delivery::{Delivery, Piece, Receipt, Refusal, Take};
 pub use files::{File, Files, SourceError};

@@ -1,0 +1,86 @@
+//! What a streaming source hands over at once, and what it is told.
+
+use crate::parsers::Parser;
+use crate::payload::Reject;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Bytes of one source and partition, all of which are stored or none. Cheap to clone, so that a
+/// source can hand it over again.
+#[derive(Clone)]
+pub struct Delivery {
+    /// What the source is called: `http`, `kafka`.
+    pub source: Arc<str>,
+    /// What has an order of its own within it: a topic's partition, a file; empty where there is
+    /// nothing of the kind.
+    pub partition: Arc<str>,
+    pub pieces: Vec<Piece>,
+    /// Where the source goes on once this is stored: the next offset or byte.
+    pub position: Option<u64>,
+}
+
+/// Bytes that are framed by themselves: a body, or messages one on a line.
+#[derive(Clone)]
+pub struct Piece {
+    /// The parser of every record; `None` where each record says itself which log it is of.
+    pub parser: Option<&'static dyn Parser>,
+    /// Tells this piece from every other, for records that have neither id nor time.
+    pub origin: Arc<str>,
+    /// Plain, gzip or zstd.
+    pub bytes: Bytes,
+    /// Whether each line is a record, whatever it looks like.
+    pub are_lines: bool,
+    /// Offset of the record on each line, where lines are messages; empty where a record's position
+    /// is its number.
+    pub offsets: Arc<[u64]>,
+}
+
+impl Delivery {
+    /// Bytes of all pieces.
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.bytes.len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What became of a delivery. All of it is on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    pub received: u64,
+    pub stored: u64,
+    pub duplicate: u64,
+    pub rejected: u64,
+    /// Why records were rejected, and how many for each reason.
+    pub rejects: Vec<Reject>,
+}
+
+/// Why nothing of a delivery was stored.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// It will not be taken at any time.
+    #[error("{0}")]
+    Oversized(String),
+    #[error("too much is under way")]
+    Busy,
+    #[error("the disk of the data folder is full")]
+    Full,
+    #[error("the journal cannot be written")]
+    Broken,
+    #[error("the service is starting or stopping")]
+    Closed,
+}
+
+/// Where sources hand deliveries over.
+#[async_trait]
+pub trait Take: Send + Sync + 'static {
+    /// Returns when everything of a delivery is on disk, or nothing of it is.
+    async fn take(&self, delivery: Delivery) -> Result<Receipt, Refusal>;
+
+    /// Where a partition goes on: the `position` of the last delivery of it that was stored.
+    fn position(&self, source: &str, partition: &str) -> Option<u64>;
+}

@@ -1,0 +1,349 @@
+//! Kafka topics, read as a member of a consumer group.
+//!
+//! One thread polls, gathers what comes within a few milliseconds, and hands it over partition by
+//! partition. An offset goes to the group only after the journal has it. When a partition is
+//! assigned, reading goes on where the journal ends for it, or where the group is if somebody else
+//! read further in between.
+//!
+//! A message is a record, an array or a container; plain, or gzip or zstd by itself. Its parser is
+//! the one of its topic, else the one named in its header `telltale-parser`, else its content says
+//! it. A message that is no event is a dead letter and stops nothing.
+
+use super::delivery::{Delivery, Piece, Refusal, Take};
+use crate::parsers::{self, Parser};
+use bytes::Bytes;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Message, Offset, TopicPartitionList};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tracing::{debug, error, info, warn};
+
+/// What the source is called.
+pub const SOURCE: &str = "kafka";
+/// The header that names a message's parser.
+const PARSER_HEADER: &str = "telltale-parser";
+
+/// How long messages are gathered once the first has come.
+const GATHER: Duration = Duration::from_millis(10);
+/// Bytes that are gathered at most.
+const GATHER_BYTES: usize = 4 << 20;
+/// How long a poll waits for a message.
+const POLL: Duration = Duration::from_millis(100);
+/// How long is waited for the group's offsets when a partition is assigned.
+const OFFSETS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long is waited before what was refused is handed over again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What to read, and how to reach it.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    pub brokers: String,
+    pub topics: Vec<String>,
+    pub group: String,
+    /// Static membership: a restart within the session's time moves no partition.
+    pub instance: Option<String>,
+    /// The parser of all messages of a topic.
+    pub parsers: BTreeMap<String, String>,
+    /// Settings of librdkafka, such as those of TLS and SASL, by its names.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// A group's member.
+pub struct KafkaSource {
+    consumer: BaseConsumer<Member>,
+    topics: HashMap<String, Option<&'static dyn Parser>>,
+    take: Arc<dyn Take>,
+}
+
+/// Says where partitions go on.
+struct Member {
+    take: Arc<dyn Take>,
+}
+
+fn partition_name(topic: &str, partition: i32) -> String {
+    format!("{topic}/{partition}")
+}
+
+impl ClientContext for Member {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                error!(facility, "{message}");
+            }
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => warn!(facility, "{message}"),
+            _ => debug!(facility, "{message}"),
+        }
+    }
+
+    fn error(&self, cause: KafkaError, reason: &str) {
+        warn!(%cause, "kafka: {reason}");
+    }
+}
+
+impl ConsumerContext for Member {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let outcome = match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.place(consumer, partitions);
+                consumer.incremental_assign(partitions)
+            }
+            _ => consumer.incremental_unassign(partitions),
+        };
+        if let Err(cause) = outcome {
+            error!(%cause, "the group's partitions cannot be taken over");
+        }
+    }
+}
+
+impl Member {
+    /// Sets the offsets at which newly assigned partitions are read on.
+    fn place(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) {
+        let of_group = match consumer.committed_offsets(partitions.clone(), OFFSETS_TIMEOUT) {
+            Ok(list) => list.to_topic_map(),
+            Err(cause) => {
+                warn!(%cause, "the group's offsets cannot be read; the journal's are used");
+                HashMap::new()
+            }
+        };
+        let assigned: Vec<_> = partitions
+            .elements()
+            .iter()
+            .map(|element| (element.topic().to_owned(), element.partition()))
+            .collect();
+        for (topic, partition) in assigned {
+            let name = partition_name(&topic, partition);
+            let ours = self.take.position(SOURCE, &name).and_then(|at| i64::try_from(at).ok());
+            let theirs = match of_group.get(&(topic.clone(), partition)) {
+                Some(Offset::Offset(at)) => Some(*at),
+                _ => None,
+            };
+            let Some(at) = ours.max(theirs) else { continue };
+            info!(partition = name, offset = at, journal = ?ours, group = ?theirs, "reads on");
+            if let Err(cause) =
+                partitions.set_partition_offset(&topic, partition, Offset::Offset(at))
+            {
+                error!(%cause, partition = name, "the offset cannot be set");
+            }
+        }
+    }
+}
+
+/// The messages of one partition that are handed over together.
+#[derive(Default)]
+struct Gathered {
+    /// Messages of one line each, with their offsets.
+    lines: HashMap<Option<&'static str>, (Vec<u8>, Vec<u64>)>,
+    pieces: Vec<Piece>,
+    next: i64,
+}
+
+impl KafkaSource {
+    /// Joins the group.
+    ///
+    /// Errors: settings that librdkafka does not know, a parser that there is not.
+    pub fn join(kafka: &Kafka, take: Arc<dyn Take>) -> Result<Self, String> {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &kafka.brokers)
+            .set("group.id", &kafka.group)
+            .set("client.id", "telltale")
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", "1000")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "10000")
+            .set("fetch.wait.max.ms", "20")
+            // What librdkafka holds before it stops fetching.
+            .set("queued.max.messages.kbytes", "32768")
+            .set("fetch.message.max.bytes", "4194304");
+        if let Some(instance) = &kafka.instance {
+            config.set("group.instance.id", instance);
+        }
+        for (name, value) in &kafka.properties {
+            config.set(name, value);
+        }
+        let mut topics = HashMap::new();
+        for topic in &kafka.topics {
+            let parser =
+                match kafka.parsers.get(topic) {
+                    Some(name) => {
+                        let parser = parsers::by_name(name);
+                        Some(parser.ok_or_else(|| {
+                            format!("unknown parser `{name}` of the topic `{topic}`")
+                        })?)
+                    }
+                    None => None,
+                };
+            topics.insert(topic.clone(), parser);
+        }
+        let consumer: BaseConsumer<Member> = config
+            .create_with_context(Member { take: Arc::clone(&take) })
+            .map_err(|cause| cause.to_string())?;
+        let names: Vec<&str> = kafka.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&names).map_err(|cause| cause.to_string())?;
+        Ok(Self { consumer, topics, take })
+    }
+
+    /// Reads until `stop` is set, then leaves the group. Called on a thread of its own.
+    pub fn run(self, runtime: &Handle, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let gathered = self.gather();
+            if gathered.is_empty() {
+                continue;
+            }
+            let deliveries = gathered.into_iter().map(|((topic, partition), gathered)| {
+                let next = gathered.next;
+                (topic.clone(), partition, next, gathered.delivery(&topic, partition))
+            });
+            let this = &self;
+            let all = deliveries.map(|(topic, partition, next, delivery)| async move {
+                let stored = this.hand_over(delivery, stop).await;
+                (topic, partition, next, stored)
+            });
+            let done = runtime.block_on(futures::future::join_all(all));
+            for (topic, partition, next, stored) in done {
+                // A partition that was taken away meanwhile is somebody else's; what was read of
+                // it is stored here as well.
+                if stored
+                    && let Err(cause) = self.consumer.store_offset(&topic, partition, next - 1)
+                {
+                    debug!(%cause, topic, partition, "the offset does not go to the group");
+                }
+            }
+        }
+        if let Err(cause) = self.consumer.commit_consumer_state(CommitMode::Sync) {
+            debug!(%cause, "no offsets to commit");
+        }
+    }
+
+    /// Whether it is stored; not, when the service stops before it could be.
+    async fn hand_over(&self, delivery: Delivery, stop: &AtomicBool) -> bool {
+        let mut said = false;
+        loop {
+            match self.take.take(delivery.clone()).await {
+                Ok(_) => return true,
+                Err(Refusal::Closed) => return false,
+                Err(cause @ Refusal::Oversized(_)) => {
+                    // Messages are far smaller than that, so it is a bomb: it is counted by
+                    // librdkafka's offset alone.
+                    error!(%cause, partition = %delivery.partition, "a message is passed over");
+                    return true;
+                }
+                Err(cause) => {
+                    if !std::mem::replace(&mut said, true) {
+                        warn!(%cause, partition = %delivery.partition, "waits");
+                    }
+                    if stop.load(Ordering::Relaxed) {
+                        return false;
+                    }
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    fn gather(&self) -> BTreeMap<(String, i32), Gathered> {
+        let mut gathered: BTreeMap<(String, i32), Gathered> = BTreeMap::new();
+        let (mut bytes, mut until) = (0, None::<Instant>);
+        loop {
+            let wait = match until {
+                None => POLL,
+                Some(until) => until.saturating_duration_since(Instant::now()),
+            };
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Err(cause)) => {
+                    warn!(%cause, "kafka cannot be read");
+                    break;
+                }
+                Some(Ok(message)) => {
+                    until.get_or_insert_with(|| Instant::now() + GATHER);
+                    bytes += message.payload_len();
+                    let key = (message.topic().to_owned(), message.partition());
+                    let parser = self.parser_of(&message);
+                    gathered.entry(key).or_default().add(&message, parser);
+                    if bytes >= GATHER_BYTES {
+                        break;
+                    }
+                }
+            }
+        }
+        gathered
+    }
+
+    fn parser_of(&self, message: &BorrowedMessage<'_>) -> Option<&'static dyn Parser> {
+        let of_topic = self.topics.get(message.topic()).copied().flatten();
+        of_topic.or_else(|| {
+            let headers = message.headers()?;
+            let named = headers.iter().find(|header| header.key == PARSER_HEADER)?;
+            parsers::by_name(std::str::from_utf8(named.value?).ok()?)
+        })
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, message: &BorrowedMessage<'_>, parser: Option<&'static dyn Parser>) {
+        self.next = message.offset() + 1;
+        let offset = u64::try_from(message.offset()).unwrap_or_default();
+        let payload = message.payload().unwrap_or_default();
+        let is_line = !payload.starts_with(&[0x1f, 0x8b])
+            && !payload.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+            && memchr::memchr2(b'\n', 0, payload.trim_ascii_end()).is_none();
+        if is_line {
+            let (lines, offsets) = self.lines.entry(parser.map(|p| p.name())).or_default();
+            lines.extend_from_slice(payload.trim_ascii_end());
+            lines.push(b'\n');
+            offsets.push(offset);
+        } else {
+            self.pieces.push(Piece {
+                parser,
+                origin: "".into(),
+                bytes: Bytes::copy_from_slice(payload),
+                are_lines: false,
+                offsets: [offset].into(),
+            });
+        }
+    }
+
+    fn delivery(self, topic: &str, partition: i32) -> Delivery {
+        let name = partition_name(topic, partition);
+        let mut lines: Vec<_> = self.lines.into_iter().collect();
+        lines.sort_by_key(|(parser, _)| *parser);
+        let mut pieces: Vec<Piece> = lines
+            .into_iter()
+            .map(|(parser, (lines, offsets))| Piece {
+                parser: parser.and_then(parsers::by_name),
+                origin: "".into(),
+                bytes: lines.into(),
+                are_lines: true,
+                offsets: offsets.into(),
+            })
+            .collect();
+        pieces.extend(self.pieces);
+        for piece in &mut pieces {
+            // Records without id and time are told apart by the offset at which they lie.
+            let first = piece.offsets.first().copied().unwrap_or_default();
+            piece.origin = format!("kafka:{name}:{first}").into();
+        }
+        Delivery {
+            source: SOURCE.into(),
+            partition: name.into(),
+            pieces,
+            position: u64::try_from(self.next).ok(),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! OTLP logs: what the OpenTelemetry Collector and SDKs send, over gRPC here and over HTTP in
+//! `http::otlp`. The body of a log record is an audit record, as text or as an object; the attribute
+//! `telltale.parser` of the record, its scope or its resource may name the parser.
+//! <https://opentelemetry.io/docs/specs/otlp/>
+
+use super::delivery::{Delivery, Piece, Receipt, Refusal, Take};
+use crate::parsers::{self, Parser};
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
+    LogsService, LogsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use tonic::codec::CompressionEncoding;
+use tonic::{Request, Response, Status};
+
+/// What the source is called.
+pub const SOURCE: &str = "otlp";
+/// The attribute that names a parser.
+const PARSER_ATTRIBUTE: &str = "telltale.parser";
+
+/// The gRPC service.
+pub struct Otlp {
+    pub take: Arc<dyn Take>,
+    /// The tokens of which a sender has to show one; anybody may send where there is none.
+    pub tokens: Arc<[String]>,
+    /// Bytes of a request.
+    pub body_bytes: usize,
+}
+
+impl Otlp {
+    /// Serves until `stop` is done.
+    ///
+    /// Errors: those of the sockets.
+    pub async fn serve(
+        self,
+        listener: tokio::net::TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), tonic::transport::Error> {
+        let limit = self.body_bytes;
+        let service = LogsServiceServer::new(self)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(limit);
+        tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming_shutdown(
+                tonic::transport::server::TcpIncoming::from(listener),
+                stop,
+            )
+            .await
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Otlp {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        if !self.tokens.is_empty() {
+            let shown = request.metadata().get("authorization").and_then(|v| v.to_str().ok());
+            let token = shown.and_then(|text| text.split_once(' ')).map(|(_, token)| token.trim());
+            if !token.is_some_and(|token| super::http::is_one_of(&self.tokens, token)) {
+                return Err(Status::unauthenticated("send `authorization: Bearer TOKEN`"));
+            }
+        }
+        let delivery = delivery("grpc", request.into_inner());
+        match self.take.take(delivery).await {
+            Ok(receipt) => Ok(Response::new(told(&receipt))),
+            Err(refusal @ Refusal::Oversized(_)) => {
+                Err(Status::invalid_argument(refusal.to_string()))
+            }
+            // By the specification a sender tries again after `unavailable`.
+            Err(refusal) => Err(Status::unavailable(refusal.to_string())),
+        }
+    }
+}
+
+/// Records of one line each.
+#[derive(Default)]
+struct Lines {
+    parser: Option<&'static dyn Parser>,
+    bytes: Vec<u8>,
+    positions: Vec<u64>,
+}
+
+/// What a sender is told: dead letters are what it calls rejected.
+pub fn told(receipt: &Receipt) -> ExportLogsServiceResponse {
+    let partial_success = (receipt.rejected > 0).then(|| ExportLogsPartialSuccess {
+        rejected_log_records: i64::try_from(receipt.rejected).unwrap_or(i64::MAX),
+        error_message: receipt.rejects.first().map_or_else(String::new, |r| r.reason.clone()),
+    });
+    ExportLogsServiceResponse { partial_success }
+}
+
+/// Log records as a delivery, those of each parser together.
+pub fn delivery(partition: &str, request: ExportLogsServiceRequest) -> Delivery {
+    let mut lines: BTreeMap<&'static str, Lines> = BTreeMap::new();
+    let mut pieces = Vec::new();
+    let mut position = 0;
+    for of_resource in request.resource_logs {
+        let resource = of_resource.resource.unwrap_or_default().attributes;
+        for of_scope in of_resource.scope_logs {
+            let scope = of_scope.scope.unwrap_or_default().attributes;
+            for record in of_scope.log_records {
+                position += 1;
+                let parser = [&record.attributes, &scope, &resource]
+                    .into_iter()
+                    .find_map(|attributes| parser_of(attributes));
+                let text = record.body.map_or_else(String::new, text_of);
+                let text = text.trim();
+                if text.contains(['\n', '\0']) {
+                    pieces.push(piece(parser, text.as_bytes().to_vec(), false, vec![position]));
+                } else {
+                    let name = parser.map_or("", |parser| parser.name());
+                    let lines = lines.entry(name).or_default();
+                    lines.parser = parser;
+                    lines.bytes.extend_from_slice(text.as_bytes());
+                    lines.bytes.push(b'\n');
+                    lines.positions.push(position);
+                }
+            }
+        }
+    }
+    let lines = lines.into_values().map(|own| piece(own.parser, own.bytes, true, own.positions));
+    let pieces = lines.chain(pieces).collect();
+    Delivery { source: SOURCE.into(), partition: partition.into(), pieces, position: None }
+}
+
+fn piece(
+    parser: Option<&'static dyn Parser>,
+    bytes: Vec<u8>,
+    are_lines: bool,
+    positions: Vec<u64>,
+) -> Piece {
+    let bytes = Bytes::from(bytes);
+    Piece {
+        parser,
+        // The same records again are the same.
+        origin: format!("otlp:{}", blake3::hash(&bytes)).into(),
+        bytes,
+        are_lines,
+        offsets: positions.into(),
+    }
+}
+
+fn parser_of(attributes: &[KeyValue]) -> Option<&'static dyn Parser> {
+    let value = attributes.iter().find(|pair| pair.key == PARSER_ATTRIBUTE)?.value.as_ref()?;
+    match value.value.as_ref()? {
+        Any::StringValue(name) => parsers::by_name(name),
+        _ => None,
+    }
+}
+
+fn text_of(body: AnyValue) -> String {
+    match body.value {
+        Some(Any::StringValue(text)) => text,
+        Some(Any::BytesValue(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        None => String::new(),
+        value => json_of(value).to_string(),
+    }
+}
+
+fn json_of(value: Option<Any>) -> Value {
+    match value {
+        Some(Any::StringValue(text)) => text.into(),
+        Some(Any::BoolValue(value)) => value.into(),
+        Some(Any::IntValue(value)) => value.into(),
+        Some(Any::DoubleValue(value)) => value.into(),
+        Some(Any::BytesValue(bytes)) => String::from_utf8_lossy(&bytes).into_owned().into(),
+        Some(Any::ArrayValue(items)) => {
+            items.values.into_iter().map(|item| json_of(item.value)).collect()
+        }
+        Some(Any::KvlistValue(pairs)) => pairs
+            .values
+            .into_iter()
+            .map(|pair| (pair.key, json_of(pair.value.and_then(|value| value.value))))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        _ => Value::Null,
+    }
+}

@@ -1,0 +1,300 @@
+//! `telltale run`: the service.
+
+use super::{ConfigFile, Ending};
+use crate::config::{Config, HttpSource, KafkaSource, OtlpSource, Source, default_group};
+use crate::service::gate::Entrance;
+use crate::service::{Service, server};
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use telltale_ingest::redact::Redactor;
+use telltale_ingest::sources::http::{self, Http};
+use telltale_ingest::sources::kafka::{Kafka, KafkaSource as Consumer};
+use telltale_ingest::sources::otlp::Otlp;
+use telltale_ingest::sources::{Limits, Take};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+/// How long open requests may take once the service stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Take audit logs in as they are written, keep them, and say when an identity is misused
+///
+/// Without a configuration file it takes logs over HTTP on this machine alone and keeps everything in
+/// one folder. SIGTERM drains and ends it.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  telltale run --data /var/lib/telltale\n  curl --data-binary @trail.json http://127.0.0.1:4318/v1/logs/aws_cloudtrail\n  telltale run --data /var/lib/telltale --kafka broker:9092 --topic audit\n  telltale query 'SELECT * FROM findings' --data /var/lib/telltale"
+)]
+pub struct Run {
+    #[command(flatten)]
+    config: ConfigFile,
+
+    /// Folder of the journal and everything else that has to last
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Take bodies over HTTP at this address
+    #[arg(long, value_name = "ADDR:PORT")]
+    http: Option<String>,
+
+    /// Take OTLP logs over gRPC at this address
+    #[arg(long, value_name = "ADDR:PORT")]
+    otlp_grpc: Option<String>,
+
+    /// Read Kafka topics from these brokers
+    #[arg(long, value_name = "BROKERS", requires = "topic")]
+    kafka: Option<String>,
+
+    /// A Kafka topic to read; may be given several times
+    #[arg(long, value_name = "NAME", requires = "kafka")]
+    topic: Vec<String>,
+
+    /// The Kafka consumer group [default: telltale]
+    #[arg(long, value_name = "NAME", requires = "kafka")]
+    group: Option<String>,
+
+    /// The form of the log on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Run {
+    pub fn run(self) -> Result<Ending> {
+        let mut config = self.config.load()?;
+        self.apply(&mut config);
+        log_to_stderr(self.log_format);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        runtime.block_on(serve(config))
+    }
+
+    /// Flags win over the file.
+    fn apply(&self, config: &mut Config) {
+        if let Some(data) = &self.data {
+            config.service.data.clone_from(data);
+        }
+        if let Some(listen) = &self.http {
+            let mut http = config.source.extract_if(.., |source| matches!(source, Source::Http(_)));
+            let mut settings = match http.next() {
+                Some(Source::Http(settings)) => settings,
+                _ => HttpSource::default(),
+            };
+            drop(http);
+            settings.listen.clone_from(listen);
+            config.source.push(Source::Http(settings));
+        }
+        if let Some(listen) = &self.otlp_grpc {
+            let mut otlp =
+                config.source.extract_if(.., |source| matches!(source, Source::OtlpGrpc(_)));
+            let mut settings = match otlp.next() {
+                Some(Source::OtlpGrpc(settings)) => settings,
+                _ => OtlpSource::default(),
+            };
+            drop(otlp);
+            settings.listen.clone_from(listen);
+            config.source.push(Source::OtlpGrpc(settings));
+        }
+        if let Some(brokers) = &self.kafka {
+            config.source.retain(|source| !matches!(source, Source::Kafka(_)));
+            config.source.push(Source::Kafka(KafkaSource {
+                brokers: brokers.clone(),
+                topics: self.topic.clone(),
+                group: self.group.clone().unwrap_or_else(default_group),
+                instance: None,
+                parsers: Default::default(),
+                properties: Default::default(),
+            }));
+        }
+        if config.source.is_empty() {
+            config.source.push(Source::Http(HttpSource::default()));
+            config.source.push(Source::OtlpGrpc(OtlpSource::default()));
+        }
+    }
+}
+
+fn log_to_stderr(format: LogFormat) {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TELLTALE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Only the first of a process counts, which is this one.
+    let _ = match format {
+        LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+}
+
+async fn serve(config: Config) -> Result<Ending> {
+    let settings = config.service.clone();
+    std::fs::create_dir_all(&settings.data)
+        .with_context(|| format!("cannot make the data folder `{}`", settings.data.display()))?;
+    let (key, note) = config.redaction.key_within(&settings.data)?;
+    if let Some(note) = note {
+        warn!("{note}");
+    }
+    let limits =
+        Limits { block_bytes: config.scan.block_bytes, record_bytes: config.scan.record_bytes };
+    let service = Arc::new(Service::new(&settings, limits, Redactor::new(&key))?);
+    let take: Arc<dyn Take> = Arc::new(Entrance(Arc::clone(&service.gate)));
+    let (stopping, stop) = watch::channel(false);
+    // Listens before the journal is read, so that whoever asks is told that it is.
+    let mut servers = Vec::new();
+    for source in &config.source {
+        match source {
+            Source::Http(http) => {
+                let plain_bytes = settings.delivery_bytes;
+                servers.push(listen(http, plain_bytes, &service, &take, stop.clone()).await?);
+            }
+            Source::OtlpGrpc(otlp) => {
+                servers.push(listen_for_otlp(otlp, &take, stop.clone()).await?);
+            }
+            Source::Kafka(_) => {}
+        }
+    }
+    let signals = listen_for_signals(stopping)?;
+    let starting = Arc::clone(&service);
+    let config = Arc::new(config);
+    let of_start = Arc::clone(&config);
+    let committer = tokio::task::spawn_blocking(move || starting.start(&of_start)).await??;
+    let ended = Arc::new(AtomicBool::new(false));
+    let mut consumers = Vec::new();
+    for source in &config.source {
+        let Source::Kafka(kafka) = source else { continue };
+        consumers.push(consume(kafka, &take, &ended)?);
+    }
+    info!("ready");
+    let mut stopped = stop.clone();
+    // The sender lives in the task of the signals, so this ends with a signal.
+    let _ = stopped.wait_for(|stop| *stop).await;
+    info!("stopping: what is under way is stored first");
+    ended.store(true, Ordering::Relaxed);
+    for server in servers {
+        if tokio::time::timeout(DRAIN, server).await.is_err() {
+            warn!("requests that were still open are cut off");
+        }
+    }
+    let drained = tokio::task::spawn_blocking(move || {
+        for consumer in consumers {
+            if consumer.join().is_err() {
+                error!("a Kafka source panicked, which is a fault of telltale");
+            }
+        }
+        service.gate.close();
+        committer.join().is_ok()
+    });
+    let orderly = drained.await?;
+    signals.abort();
+    anyhow::ensure!(orderly, "the journal's thread panicked, which is a fault of telltale");
+    info!("everything received is stored");
+    Ok(Ending::Nothing)
+}
+
+/// The tokens of a file, one on a line; none where there is no file.
+fn tokens(path: Option<&Path>) -> Result<Arc<[String]>> {
+    let Some(path) = path else { return Ok(Arc::default()) };
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the tokens in `{}`", path.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let tokens: Vec<String> = lines.map(str::to_owned).collect();
+    anyhow::ensure!(!tokens.is_empty(), "`{}` holds no token", path.display());
+    Ok(tokens.into())
+}
+
+async fn bind(address: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on `{address}`"))
+}
+
+async fn listen_for_otlp(
+    settings: &OtlpSource,
+    take: &Arc<dyn Take>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<tokio::task::JoinHandle<()>> {
+    let tokens = tokens(settings.tokens_file.as_deref())?;
+    let otlp = Otlp { take: Arc::clone(take), tokens, body_bytes: settings.body_bytes };
+    let listener = bind(&settings.listen).await?;
+    let address = listener.local_addr().context("a socket has an address")?;
+    info!(%address, "takes OTLP over gRPC");
+    Ok(tokio::spawn(async move {
+        let serving = otlp.serve(listener, async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
+        if let Err(cause) = serving.await {
+            error!(%cause, "the gRPC server ended");
+        }
+    }))
+}
+
+async fn listen(
+    settings: &HttpSource,
+    plain_bytes: usize,
+    service: &Arc<Service>,
+    take: &Arc<dyn Take>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<tokio::task::JoinHandle<()>> {
+    let tokens = tokens(settings.tokens_file.as_deref())?;
+    let http =
+        Http { take: Arc::clone(take), body_bytes: settings.body_bytes, plain_bytes, tokens };
+    let router = http::routes(http).merge(server::routes(Arc::clone(service)));
+    let listener = bind(&settings.listen).await?;
+    let address = listener.local_addr().context("a socket has an address")?;
+    info!(%address, "takes bodies over HTTP");
+    Ok(tokio::spawn(async move {
+        let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
+        if let Err(cause) = serving.await {
+            error!(%cause, "the HTTP server ended");
+        }
+    }))
+}
+
+fn consume(
+    settings: &KafkaSource,
+    take: &Arc<dyn Take>,
+    stop: &Arc<AtomicBool>,
+) -> Result<std::thread::JoinHandle<()>> {
+    let KafkaSource { brokers, topics, group, instance, parsers, properties } = settings.clone();
+    let kafka = Kafka { brokers, topics, group, instance, parsers, properties };
+    let consumer = Consumer::join(&kafka, Arc::clone(take))
+        .map_err(|cause| anyhow::anyhow!("the source `kafka` at `{}`: {cause}", kafka.brokers))?;
+    info!(
+        brokers = kafka.brokers,
+        topics = kafka.topics.join(","),
+        group = kafka.group,
+        "reads Kafka"
+    );
+    let (runtime, stop) = (tokio::runtime::Handle::current(), Arc::clone(stop));
+    std::thread::Builder::new()
+        .name("kafka".to_owned())
+        .spawn(move || consumer.run(&runtime, &stop))
+        .context("cannot start a thread")
+}
+
+/// The first SIGTERM or SIGINT drains, the second ends the process at once: what is acknowledged
+/// is on disk in any case.
+fn listen_for_signals(stopping: watch::Sender<bool>) -> Result<tokio::task::JoinHandle<()>> {
+    let mut term = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    Ok(tokio::spawn(async move {
+        loop {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            if stopping.send_replace(true) {
+                std::process::exit(130);
+            }
+        }
+    }))
+}

@@ -1,0 +1,97 @@
+//! `telltale status`: what became of everything that was received.
+
+use super::{Ending, thousands};
+use crate::store::Store;
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Show what became of everything that a service received
+///
+/// For every source and partition, received = stored + duplicate + dead letter. What is left over is
+/// the residue, and it is zero.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// The service's data folder
+    #[arg(long, value_name = "DIR", default_value = "telltale-data")]
+    data: PathBuf,
+
+    /// The form of the result
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table for people
+    Text,
+    /// One JSON document
+    Json,
+}
+
+impl Status {
+    pub fn run(self) -> Result<Ending> {
+        let summary = Store::open(&self.data)?.summary()?;
+        let stored: u64 = summary.totals.values().map(|ledger| ledger.stored).sum();
+        // What the accounts say against what is there, one by one.
+        let uneven: i64 = summary.totals.values().map(|ledger| ledger.residue().abs()).sum();
+        let miscounted = stored.abs_diff(summary.events)
+            + summary
+                .totals
+                .iter()
+                .map(|(key, l)| l.dead_letter.abs_diff(summary.dead.get(key).copied().unwrap_or(0)))
+                .sum::<u64>();
+        let residue = uneven.saturating_add(i64::try_from(miscounted).unwrap_or(i64::MAX));
+        let mut out = anstream::AutoStream::auto(io::stdout().lock());
+        match self.output {
+            Output::Json => {
+                let sources: Vec<_> = summary
+                    .totals
+                    .values()
+                    .map(|ledger| {
+                        json!({
+                            "name": ledger.source,
+                            "partition": ledger.partition,
+                            "position": ledger.position,
+                            "received": ledger.received,
+                            "stored": ledger.stored,
+                            "duplicate": ledger.duplicate,
+                            "dead_letter": ledger.dead_letter,
+                            "in_flight": 0,
+                        })
+                    })
+                    .collect();
+                let document = json!({
+                    "sources": sources,
+                    "residue": residue,
+                    "events": summary.events,
+                    "findings": summary.findings.len(),
+                    "dead_letters": summary.dead_letters.len(),
+                    "journal": { "entries": summary.entries },
+                });
+                writeln!(out, "{document:#}")?;
+            }
+            Output::Text => {
+                writeln!(
+                    out,
+                    "{:<32}{:>14}{:>14}{:>14}{:>14}",
+                    "source", "received", "stored", "duplicate", "dead letter"
+                )?;
+                for ledger in summary.totals.values() {
+                    let name = match ledger.partition.as_str() {
+                        "" => ledger.source.clone(),
+                        partition => format!("{} {partition}", ledger.source),
+                    };
+                    let [received, stored, duplicate, dead] =
+                        [ledger.received, ledger.stored, ledger.duplicate, ledger.dead_letter]
+                            .map(thousands);
+                    writeln!(out, "{name:<32}{received:>14}{stored:>14}{duplicate:>14}{dead:>14}")?;
+                }
+                writeln!(out, "\nresidue {residue}, findings {}", summary.findings.len())?;
+            }
+        }
+        Ok(Ending::Nothing)
+    }
+}

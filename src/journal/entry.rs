@@ -1,0 +1,198 @@
+//! What a frame of the journal holds: what one delivery of a source became, or what detectors say.
+
+use super::JournalError;
+use arrow_array::RecordBatch;
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::StreamDecoder;
+use arrow_ipc::writer::StreamWriter;
+use serde::{Deserialize, Serialize};
+use telltale_schema::columns::schema;
+use telltale_schema::compact::compact;
+use telltale_schema::{EventBatch, Micros};
+
+/// Where events begin in a body, so that their columns are read where they lie.
+const ALIGNMENT: usize = 64;
+
+/// One entry, all of which counts or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    pub head: Head,
+    pub events: Vec<EventBatch>,
+}
+
+/// Everything of an entry but its events.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    /// When it was written.
+    pub received_at: Micros,
+    /// What became of what a source handed over; empty for an entry of findings.
+    pub ledger: Vec<Ledger>,
+    pub dead_letters: Vec<DeadLetter>,
+    pub findings: Vec<FindingRow>,
+}
+
+/// What became of the records of one source and partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    pub source: String,
+    pub partition: String,
+    /// Where the source goes on: its next offset or byte. `None` where it has no positions.
+    pub position: Option<u64>,
+    pub received: u64,
+    pub stored: u64,
+    pub duplicate: u64,
+    pub dead_letter: u64,
+}
+
+/// A record that is no event, with why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub source: String,
+    pub partition: String,
+    /// Offset, line or record number; 0 where it concerns a delivery as a whole.
+    pub position: u64,
+    /// The parser that refused it; empty where none recognised it.
+    pub parser: String,
+    pub reason: String,
+    /// What it was, secrets redacted, at most [`DeadLetter::MAX_BYTES`] of it.
+    pub text: String,
+}
+
+impl DeadLetter {
+    pub const MAX_BYTES: usize = 64 << 10;
+}
+
+/// A finding as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingRow {
+    pub finding_id: String,
+    pub detector: String,
+    pub severity: String,
+    pub log: String,
+    pub tenant: Option<String>,
+    pub principal_id: String,
+    pub principal_kind: String,
+    pub credential_id: Option<String>,
+    pub raised_at: Micros,
+    pub first_seen: Micros,
+    pub last_seen: Micros,
+    pub event_count: u64,
+    pub title: String,
+    pub evidence: String,
+    /// The whole as OCSF Detection Finding, one line of JSON.
+    pub ocsf: String,
+}
+
+impl FindingRow {
+    pub fn of(finding: &telltale_schema::Finding) -> Self {
+        Self {
+            finding_id: finding.id.clone(),
+            detector: finding.detector.to_owned(),
+            severity: finding.severity.as_str().to_owned(),
+            log: finding.log.clone(),
+            tenant: finding.tenant.clone(),
+            principal_id: finding.principal_id.clone(),
+            principal_kind: finding.principal_kind.to_owned(),
+            credential_id: finding.credential_id.clone(),
+            raised_at: finding.raised_at,
+            first_seen: finding.first_seen,
+            last_seen: finding.last_seen,
+            event_count: finding.event_count,
+            title: finding.title.clone(),
+            evidence: finding.sentence.clone(),
+            ocsf: telltale_schema::ocsf::detection_finding(finding).to_string(),
+        }
+    }
+}
+
+/// Events as an Arrow IPC stream, text copied out of the payload; no bytes where there are none.
+pub fn encode_events(events: &[EventBatch]) -> Vec<u8> {
+    if events.iter().all(EventBatch::is_empty) {
+        return Vec::new();
+    }
+    let bytes = events.iter().map(|batch| batch.record_batch().get_array_memory_size()).sum();
+    let write = || {
+        let out = Vec::with_capacity(usize::min(bytes, 64 << 20));
+        let mut writer = StreamWriter::try_new(out, &schema())?;
+        for batch in events.iter().filter(|batch| !batch.is_empty()) {
+            writer.write(&compact(batch.record_batch()))?;
+        }
+        writer.into_inner()
+    };
+    write().expect("a batch of events can be written to memory")
+}
+
+impl Head {
+    /// The body of a frame: length of the head, the head, the events.
+    pub fn encode(&self, events: &[u8]) -> Vec<u8> {
+        let head = postcard::to_stdvec(self).expect("a head can be written to memory");
+        let events_at = (4 + head.len()).next_multiple_of(ALIGNMENT);
+        let mut body = Vec::with_capacity(events_at + events.len());
+        body.extend_from_slice(&(head.len() as u32).to_le_bytes());
+        body.extend_from_slice(&head);
+        if !events.is_empty() {
+            body.resize(events_at, 0);
+            body.extend_from_slice(events);
+        }
+        body
+    }
+
+    /// The head of a body and where its events begin.
+    fn decode(number: u64, body: &[u8]) -> Result<(Self, usize), JournalError> {
+        let failed = |cause: String| JournalError::Entry { number, cause };
+        let len = body.first_chunk().map(|len| u32::from_le_bytes(*len) as usize);
+        let head = len
+            .and_then(|len| body.get(4..4usize.checked_add(len)?))
+            .ok_or_else(|| failed("it is too short".to_owned()))?;
+        let decoded = postcard::from_bytes(head).map_err(|cause| failed(cause.to_string()))?;
+        Ok((decoded, (4 + head.len()).next_multiple_of(ALIGNMENT).min(body.len())))
+    }
+}
+
+impl Entry {
+    /// Reads the body of a frame, all of it.
+    pub fn decode(number: u64, body: Vec<u8>) -> Result<Self, JournalError> {
+        let (head, at) = Head::decode(number, &body)?;
+        let failed = |cause: String| JournalError::Entry { number, cause };
+        let mut rest = Buffer::from_vec(body).slice(at);
+        let (mut decoder, mut events) = (StreamDecoder::new(), Vec::new());
+        while !rest.is_empty() {
+            let batch: Option<RecordBatch> =
+                decoder.decode(&mut rest).map_err(|cause| failed(cause.to_string()))?;
+            if let Some(batch) = batch {
+                let batch = EventBatch::try_from(batch);
+                events.push(batch.map_err(|cause| failed(cause.to_string()))?);
+            }
+        }
+        Ok(Self { head, events })
+    }
+
+    /// Reads the head alone.
+    pub fn decode_head(number: u64, body: &[u8]) -> Result<Head, JournalError> {
+        Ok(Head::decode(number, body)?.0)
+    }
+}
+
+impl Ledger {
+    /// Takes in what became of later records of the same source and partition.
+    pub fn add(&mut self, later: &Self) {
+        if self.source.is_empty() {
+            self.source.clone_from(&later.source);
+            self.partition.clone_from(&later.partition);
+        }
+        self.position = later.position.max(self.position);
+        self.received += later.received;
+        self.stored += later.stored;
+        self.duplicate += later.duplicate;
+        self.dead_letter += later.dead_letter;
+    }
+
+    /// Records of which nobody knows what became of them: zero, or something is lost or invented.
+    pub fn residue(&self) -> i64 {
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        signed(self.received)
+            .wrapping_sub(signed(self.stored))
+            .wrapping_sub(signed(self.duplicate))
+            .wrapping_sub(signed(self.dead_letter))
+    }
+}

@@ -1,0 +1,311 @@
+//! The journal: one append-only sequence of entries, on disk before anybody is told that they are.
+//!
+//! A segment is a file of frames, named after the number of its first entry. A frame is an entry
+//! with its number and a checksum. [`Journal::append`] writes a group of entries and returns when
+//! all of them are on disk; when that fails, none of them counts.
+//!
+//! After a crash the last segment may end in the middle of a group that nobody was told of: that
+//! tail is cut. Damage before it is no torn tail: it is an error, because what it hides was promised
+//! to somebody. The two are told apart by `durable` in every frame, the number of the last entry
+//! that was on disk when the frame was written.
+//!
+//! `disk` the folder · `entry` what a frame holds · `reader` entries in their order.
+
+pub mod disk;
+pub mod entry;
+pub mod reader;
+#[cfg(test)]
+mod simulation;
+
+pub use entry::{DeadLetter, Entry, FindingRow, Ledger};
+pub use reader::Reader;
+
+use disk::{Disk, DiskFile, base_of, segment_name};
+use std::io::{self, Read};
+use std::sync::Arc;
+use thiserror::Error;
+use xxhash_rust::xxh3::Xxh3;
+
+/// Why a journal cannot be read or written.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    #[error("cannot {doing} the journal segment `{segment}`")]
+    Io {
+        doing: &'static str,
+        segment: String,
+        #[source]
+        cause: io::Error,
+    },
+    #[error(
+        "the journal segment `{segment}` is damaged at byte {offset}, where entry {number} belongs; entries behind it were acknowledged. Restore the file from a copy, or move it and all later ones away to go on without them"
+    )]
+    Damaged { segment: String, offset: u64, number: u64 },
+    #[error(
+        "the journal segment `{segment}` was written by another version of telltale; this one reads format {FORMAT}"
+    )]
+    Format { segment: String },
+    #[error("entry {number} of the journal cannot be read: {cause}")]
+    Entry { number: u64, cause: String },
+}
+
+impl JournalError {
+    /// Whether the disk is full, which room cures.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { cause, .. } if matches!(
+            cause.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        ))
+    }
+}
+
+const SEGMENT_MAGIC: [u8; 8] = *b"telltale";
+const FORMAT: u32 = 1;
+/// Magic, format, four bytes kept free, number of the first entry.
+const SEGMENT_HEAD: usize = 24;
+const FRAME_MAGIC: u32 = 0x4c4a_5454;
+/// Magic, length of the body, number, durable, checksum.
+const FRAME_HEAD: usize = 32;
+/// No entry is longer: what a source hands over at once is bounded far below.
+const MAX_ENTRY_BYTES: usize = 1 << 30;
+
+/// The head of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Frame {
+    len: usize,
+    number: u64,
+    durable: u64,
+    checksum: u64,
+}
+
+impl Frame {
+    fn of(body: &[u8], number: u64, durable: u64) -> Self {
+        let checksum = checksum(body, number, durable);
+        Self { len: body.len(), number, durable, checksum }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&FRAME_MAGIC.to_le_bytes());
+        out.extend_from_slice(&(self.len as u32).to_le_bytes());
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&self.durable.to_le_bytes());
+        out.extend_from_slice(&self.checksum.to_le_bytes());
+    }
+
+    /// `None` where no frame begins.
+    fn read(head: &[u8; FRAME_HEAD]) -> Option<Self> {
+        let word =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        let len = word(4) as usize;
+        (word(0) == FRAME_MAGIC && len <= MAX_ENTRY_BYTES).then(|| Self {
+            len,
+            number: long(8),
+            durable: long(16),
+            checksum: long(24),
+        })
+    }
+
+    fn matches(&self, body: &[u8]) -> bool {
+        body.len() == self.len && checksum(body, self.number, self.durable) == self.checksum
+    }
+}
+
+fn checksum(body: &[u8], number: u64, durable: u64) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(&number.to_le_bytes());
+    hash.update(&durable.to_le_bytes());
+    hash.update(body);
+    hash.digest()
+}
+
+fn segment_head(base: u64) -> [u8; SEGMENT_HEAD] {
+    let mut head = [0; SEGMENT_HEAD];
+    head[..8].copy_from_slice(&SEGMENT_MAGIC);
+    head[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+    head[16..].copy_from_slice(&base.to_le_bytes());
+    head
+}
+
+/// What opening a journal found to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Number of the last entry; 0 where there is none.
+    pub last: u64,
+    /// A tail that nobody was told of, cut: the segment and how many bytes.
+    pub cut: Option<(String, u64)>,
+}
+
+/// The writing end of a journal. There is one for a folder.
+pub struct Journal {
+    disk: Arc<dyn Disk>,
+    segment: Option<Segment>,
+    /// Number of the next entry, from 1.
+    next: u64,
+    segment_bytes: u64,
+    buffer: Vec<u8>,
+}
+
+struct Segment {
+    name: String,
+    file: Box<dyn DiskFile>,
+    /// Bytes that are on disk for certain.
+    len: u64,
+}
+
+impl Journal {
+    /// Opens the journal of a folder and cuts a torn tail off.
+    ///
+    /// Errors: what cannot be read, and damage that is no torn tail.
+    pub fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Self, Recovery), JournalError> {
+        let mut recovery = Recovery::default();
+        let names = disk.list().map_err(|cause| io_error("list", "", cause))?;
+        let mut journal = Self { disk, segment: None, next: 1, segment_bytes, buffer: Vec::new() };
+        let mut segments: Vec<_> =
+            names.into_iter().filter_map(|name| Some((base_of(&name)?, name))).collect();
+        while let Some((base, last)) = segments.pop() {
+            let bytes = journal.read_whole(&last)?;
+            let (end, next) = sound_part(&bytes, base)
+                .ok_or_else(|| JournalError::Format { segment: last.clone() })?;
+            if end < bytes.len() {
+                if hides_acknowledged(&bytes[end..], next) {
+                    let offset = end as u64;
+                    return Err(JournalError::Damaged { segment: last, offset, number: next });
+                }
+                recovery.cut = Some((last.clone(), (bytes.len() - end) as u64));
+            }
+            if end == 0 {
+                // Not even its head was on disk, so nothing in it was acknowledged; the one before
+                // is the last.
+                journal.disk.remove(&last).map_err(|cause| io_error("remove", &last, cause))?;
+                continue;
+            }
+            let mut file =
+                journal.disk.append(&last).map_err(|cause| io_error("open", &last, cause))?;
+            if end < bytes.len() {
+                file.truncate(end as u64).map_err(|cause| io_error("cut", &last, cause))?;
+            }
+            // What a process that was killed had written may not be on disk yet; it counts from
+            // here on.
+            file.sync().map_err(|cause| io_error("sync", &last, cause))?;
+            journal.segment = Some(Segment { name: last, file, len: end as u64 });
+            journal.next = next;
+            recovery.last = next - 1;
+            break;
+        }
+        Ok((journal, recovery))
+    }
+
+    fn read_whole(&self, name: &str) -> Result<Vec<u8>, JournalError> {
+        let mut bytes = Vec::new();
+        self.disk
+            .read(name)
+            .and_then(|mut file| file.read_to_end(&mut bytes))
+            .map_err(|cause| io_error("read", name, cause))?;
+        Ok(bytes)
+    }
+
+    /// The number that the next entry gets.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Writes entries and returns the number of the first when all of them are on disk.
+    ///
+    /// Errors: none of them counts then, and the next call starts afresh.
+    pub fn append<'e>(
+        &mut self,
+        entries: impl IntoIterator<Item = &'e [u8]>,
+    ) -> Result<u64, JournalError> {
+        let first = self.next;
+        let durable = first - 1;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let mut next = first;
+        for body in entries {
+            Frame::of(body, next, durable).write(&mut buffer);
+            buffer.extend_from_slice(body);
+            next += 1;
+        }
+        let result = self.write(&buffer);
+        // A rare giant is not kept.
+        if buffer.capacity() <= 64 << 20 {
+            self.buffer = buffer;
+        }
+        result?;
+        self.next = next;
+        Ok(first)
+    }
+
+    fn write(&mut self, frames: &[u8]) -> Result<(), JournalError> {
+        if self.segment.as_ref().is_some_and(|segment| segment.len >= self.segment_bytes) {
+            self.segment = None;
+        }
+        let mut segment = match self.segment.take() {
+            Some(segment) => segment,
+            None => self.begin_segment()?,
+        };
+        if let Err(cause) = segment.file.write(frames) {
+            // Where the rest of a frame cannot be cut off, the next group begins a segment of its
+            // own, whose number says that this one ends before it.
+            let name = segment.name.clone();
+            if segment.file.truncate(segment.len).is_ok() {
+                self.segment = Some(segment);
+            }
+            return Err(io_error("write", &name, cause));
+        }
+        if let Err(cause) = segment.file.sync() {
+            // After a failed sync nobody knows what is on disk: the file is left alone.
+            let _ = segment.file.truncate(segment.len);
+            return Err(io_error("sync", &segment.name, cause));
+        }
+        segment.len += frames.len() as u64;
+        self.segment = Some(segment);
+        Ok(())
+    }
+
+    fn begin_segment(&self) -> Result<Segment, JournalError> {
+        let name = segment_name(self.next);
+        let mut file = self.disk.create(&name).map_err(|cause| io_error("create", &name, cause))?;
+        let begun = file.write(&segment_head(self.next)).and_then(|()| file.sync());
+        begun.map_err(|cause| {
+            let _ = self.disk.remove(&name);
+            io_error("begin", &name, cause)
+        })?;
+        Ok(Segment { name, file, len: SEGMENT_HEAD as u64 })
+    }
+}
+
+fn io_error(doing: &'static str, segment: &str, cause: io::Error) -> JournalError {
+    JournalError::Io { doing, segment: segment.to_owned(), cause }
+}
+
+/// How many bytes of a segment are whole frames in order, and the number that comes next; `None`
+/// for a segment of another format.
+fn sound_part(bytes: &[u8], base: u64) -> Option<(usize, u64)> {
+    let head = segment_head(base);
+    if !bytes.starts_with(&head) {
+        let is_other = bytes.len() >= head.len()
+            && bytes.starts_with(&SEGMENT_MAGIC)
+            && bytes[12..head.len()] == head[12..];
+        return (!is_other).then_some((0, base));
+    }
+    let (mut at, mut next) = (SEGMENT_HEAD, base);
+    while let Some(len) = frame_at(&bytes[at..], |frame| frame.number == next) {
+        at += len;
+        next += 1;
+    }
+    Some((at, next))
+}
+
+/// Length of the whole frame at the beginning of `bytes`, if it is one that is wanted.
+fn frame_at(bytes: &[u8], wanted: impl Fn(&Frame) -> bool) -> Option<usize> {
+    let frame = Frame::read(bytes.first_chunk()?)?;
+    let body = bytes[FRAME_HEAD..].get(..frame.len)?;
+    (wanted(&frame) && frame.matches(body)).then_some(FRAME_HEAD + frame.len)
+}
+
+/// Whether a frame in `bytes` was written when entry `number` was on disk already.
+fn hides_acknowledged(bytes: &[u8], number: u64) -> bool {
+    memchr::memmem::find_iter(bytes, &FRAME_MAGIC.to_le_bytes())
+        .any(|at| frame_at(&bytes[at..], |frame| frame.durable >= number).is_some())
+}

@@ -1,0 +1,131 @@
+//! The entries of a journal in their order, whether somebody writes it at the time or not.
+
+use super::disk::{Disk, base_of};
+use super::{FORMAT, FRAME_HEAD, Frame, JournalError, SEGMENT_HEAD, SEGMENT_MAGIC, io_error};
+use std::io::{self, Read};
+use std::sync::Arc;
+
+/// Reads entries one after another.
+///
+/// The segment that is the last when reading begins may still be written: it ends with its last
+/// whole frame.
+pub struct Reader {
+    disk: Arc<dyn Disk>,
+    /// Base and name, in order, those that are still to be read.
+    segments: std::iter::Peekable<std::vec::IntoIter<(u64, String)>>,
+    current: Option<Current>,
+    /// Entries before this one are passed over.
+    from: u64,
+}
+
+struct Current {
+    name: String,
+    file: Box<dyn Read + Send>,
+    offset: u64,
+    next: u64,
+    /// The number at which the next segment begins; `None` for the last.
+    end: Option<u64>,
+}
+
+impl Reader {
+    /// Reads from entry `from` on, or from the first that is still there.
+    pub fn open(disk: Arc<dyn Disk>, from: u64) -> Result<Self, JournalError> {
+        let names = disk.list().map_err(|cause| io_error("list", "", cause))?;
+        let mut segments: Vec<_> =
+            names.into_iter().filter_map(|name| Some((base_of(&name)?, name))).collect();
+        let first = segments.partition_point(|(base, _)| *base <= from).saturating_sub(1);
+        segments.drain(..first);
+        Ok(Self { disk, segments: segments.into_iter().peekable(), current: None, from })
+    }
+
+    /// The next entry's number and bytes; `None` at the end.
+    pub fn next_entry(&mut self) -> Result<Option<(u64, Vec<u8>)>, JournalError> {
+        loop {
+            let Some(current) = &mut self.current else {
+                match self.open_next()? {
+                    Some(current) => self.current = Some(current),
+                    None => return Ok(None),
+                }
+                continue;
+            };
+            if current.end == Some(current.next) {
+                let next = current.next;
+                self.current = None;
+                // The check of the bases below needs to know where the last one ended.
+                debug_assert_eq!(self.segments.peek().map(|(base, _)| *base), Some(next));
+                continue;
+            }
+            match current.read_frame()? {
+                Some((number, _)) if number < self.from => {}
+                Some(entry) => return Ok(Some(entry)),
+                None => match current.end {
+                    None => return Ok(None),
+                    Some(end) if current.next < end => {
+                        return Err(JournalError::Damaged {
+                            segment: current.name.clone(),
+                            offset: current.offset,
+                            number: current.next,
+                        });
+                    }
+                    Some(_) => self.current = None,
+                },
+            }
+        }
+    }
+
+    fn open_next(&mut self) -> Result<Option<Current>, JournalError> {
+        let Some((base, name)) = self.segments.next() else { return Ok(None) };
+        let mut file = self.disk.read(&name).map_err(|cause| io_error("read", &name, cause))?;
+        let mut head = [0; SEGMENT_HEAD];
+        let is_last = self.segments.peek().is_none();
+        let filled = fill(&mut file, &mut head).map_err(|cause| io_error("read", &name, cause))?;
+        if filled < head.len() || !head.starts_with(&SEGMENT_MAGIC) {
+            return match is_last {
+                true => Ok(None),
+                false => Err(JournalError::Damaged { segment: name, offset: 0, number: base }),
+            };
+        }
+        let found = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
+        if found != FORMAT {
+            return Err(JournalError::Format { segment: name });
+        }
+        let end = self.segments.peek().map(|(base, _)| *base);
+        Ok(Some(Current { name, file, offset: SEGMENT_HEAD as u64, next: base, end }))
+    }
+}
+
+impl Current {
+    /// `None` where no whole frame with the next number follows.
+    fn read_frame(&mut self) -> Result<Option<(u64, Vec<u8>)>, JournalError> {
+        let failed = |name: &str, cause| io_error("read", name, cause);
+        let mut head = [0; FRAME_HEAD];
+        let filled = fill(&mut self.file, &mut head).map_err(|c| failed(&self.name, c))?;
+        let Some(frame) = (filled == FRAME_HEAD).then(|| Frame::read(&head)).flatten() else {
+            return Ok(None);
+        };
+        // The length is not believed before the bytes are there: memory grows with what is read.
+        let mut body = Vec::with_capacity(frame.len.min(1 << 20));
+        let limited = &mut (&mut self.file).take(frame.len as u64);
+        limited.read_to_end(&mut body).map_err(|c| failed(&self.name, c))?;
+        if frame.number != self.next || !frame.matches(&body) {
+            return Ok(None);
+        }
+        self.next += 1;
+        self.offset += (FRAME_HEAD + frame.len) as u64;
+        Ok(Some((frame.number, body)))
+    }
+}
+
+/// Reads until the buffer is full or the file ends; how many bytes there were.
+fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,216 @@
+//! The one thread that writes the journal: repeats out, a group to disk, then everybody is told.
+
+use super::horizon::Horizon;
+use super::intake::Prepared;
+use super::outbox::Outbox;
+use super::stats::Stats;
+use crate::journal::entry::{Head, encode_events};
+use crate::journal::{Journal, JournalError, Ledger};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+use telltale_ingest::sources::Refusal;
+use telltale_schema::EventBatch;
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tracing::{error, info};
+
+/// Bytes of entries that go to disk with one sync.
+const GROUP_BYTES: usize = 32 << 20;
+/// Entries of a group.
+const GROUP_ENTRIES: usize = 1024;
+
+/// What the committer is asked to do.
+pub enum Request {
+    Store(Box<Store>),
+    /// There are findings in the outbox.
+    Findings,
+}
+
+/// A delivery that waits to be stored.
+pub struct Store {
+    pub prepared: Prepared,
+    pub arrived: Instant,
+    /// Its share of the memory for what is under way.
+    pub permit: OwnedSemaphorePermit,
+    pub reply: oneshot::Sender<Result<Ledger, Refusal>>,
+}
+
+/// Stored events on their way to the detectors.
+pub struct Stored {
+    pub number: u64,
+    pub events: Vec<EventBatch>,
+    pub arrived: Instant,
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// The writing thread.
+pub struct Committer {
+    pub journal: Journal,
+    pub horizon: Horizon,
+    pub outbox: Arc<Outbox>,
+    pub stats: Arc<Stats>,
+    /// The thread of the detectors, and the way to it.
+    pub detectors: SyncSender<Stored>,
+    pub watcher: Option<JoinHandle<()>>,
+    /// What became of everything so far, by source and partition.
+    pub totals: BTreeMap<(String, String), Ledger>,
+    /// Whether the last group failed, so that a failure is said once.
+    pub failing: bool,
+}
+
+/// A delivery with what is to be written of it.
+struct Candidate {
+    store: Store,
+    ledger: Ledger,
+    /// Events without repeats.
+    events: Vec<EventBatch>,
+    body: Vec<u8>,
+}
+
+impl Committer {
+    /// Runs until every sender of requests is gone and the last findings are written.
+    pub fn run(mut self, mut requests: Receiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
+            let mut waiting = Some(first);
+            let (mut group, mut bytes) = (Vec::new(), 0);
+            while let Some(request) = waiting.take() {
+                if let Request::Store(store) = request {
+                    bytes += store.prepared.encoded.len();
+                    group.push(*store);
+                }
+                if bytes < GROUP_BYTES && group.len() < GROUP_ENTRIES {
+                    waiting = requests.try_recv().ok();
+                }
+            }
+            self.commit(group);
+        }
+        // The detectors see the last events before their last findings are written.
+        let (idle, _) = sync_channel(0);
+        drop(std::mem::replace(&mut self.detectors, idle));
+        if let Some(watcher) = self.watcher.take()
+            && watcher.join().is_err()
+        {
+            error!(
+                "the detectors panicked, which is a fault of telltale; they go on after a restart"
+            );
+        }
+        self.commit(Vec::new());
+    }
+
+    fn commit(&mut self, group: Vec<Store>) {
+        let mut candidates = Vec::with_capacity(group.len());
+        candidates.extend(group.into_iter().filter_map(|store| self.candidate(store)));
+        let findings = self.outbox.take();
+        let letter = findings.as_ref().map(|rows| {
+            let received_at = crate::commands::now();
+            Head { received_at, findings: rows.clone(), ..Head::default() }.encode(&[])
+        });
+        if candidates.is_empty() && letter.is_none() {
+            return;
+        }
+        let began = Instant::now();
+        let bodies = candidates.iter().map(|c| c.body.as_slice()).chain(letter.as_deref());
+        match self.journal.append(bodies) {
+            Ok(first) => {
+                self.stats.synced(began.elapsed());
+                if self.failing {
+                    info!("the journal can be written again");
+                    self.failing = false;
+                }
+                if let Err(cause) = self.horizon.keep() {
+                    error!(%cause, "ids of stored events cannot be moved to disk; they stay in memory");
+                }
+                for (number, candidate) in (first..).zip(candidates) {
+                    self.settle(number, candidate);
+                }
+            }
+            Err(cause) => {
+                self.horizon.take_back_to(0);
+                self.said(&cause);
+                if let Some(rows) = findings {
+                    self.outbox.put_back(rows);
+                }
+                let why = if cause.is_full() { Refusal::Full } else { Refusal::Broken };
+                for candidate in candidates {
+                    refuse(candidate.store, why.clone(), &self.stats);
+                }
+            }
+        }
+    }
+
+    /// Takes repeats out of a delivery; refuses it where they cannot be told.
+    fn candidate(&mut self, store: Store) -> Option<Candidate> {
+        let Prepared { ledger, received_at, events, encoded, dead_letters, .. } = &store.prepared;
+        let mark = self.horizon.mark();
+        let mut kept = Vec::with_capacity(events.len());
+        let mut is_whole = true;
+        for batch in events.iter() {
+            match self.horizon.add(batch, *received_at) {
+                Ok(fresh) if fresh.iter().all(|fresh| *fresh) => kept.push(batch.clone()),
+                Ok(fresh) => {
+                    is_whole = false;
+                    let left = batch.filter(&fresh);
+                    if !left.is_empty() {
+                        kept.push(left);
+                    }
+                }
+                Err(cause) => {
+                    error!(%cause, "ids of stored events cannot be read from disk");
+                    self.horizon.take_back_to(mark);
+                    refuse(store, Refusal::Broken, &self.stats);
+                    return None;
+                }
+            }
+        }
+        let mut ledger = ledger.clone();
+        ledger.stored = kept.iter().map(|batch| batch.len() as u64).sum();
+        let offered: u64 = events.iter().map(|batch| batch.len() as u64).sum();
+        ledger.duplicate += offered - ledger.stored;
+        let head = Head {
+            received_at: *received_at,
+            ledger: vec![ledger.clone()],
+            dead_letters: dead_letters.clone(),
+            findings: Vec::new(),
+        };
+        let body = match is_whole {
+            true => head.encode(encoded),
+            false => head.encode(&encode_events(&kept)),
+        };
+        Some(Candidate { store, ledger, events: kept, body })
+    }
+
+    /// Tells the sender and hands the events on.
+    fn settle(&mut self, number: u64, candidate: Candidate) {
+        let Candidate { store, ledger, events, .. } = candidate;
+        self.stats.stored(&ledger, store.arrived.elapsed());
+        self.stats.journal_entry.set(i64::try_from(number).unwrap_or(i64::MAX));
+        let key = (ledger.source.clone(), ledger.partition.clone());
+        self.totals.entry(key).or_default().add(&ledger);
+        let Store { arrived, permit, reply, .. } = store;
+        // A sender that is gone does not change that its events are stored.
+        let _ = reply.send(Ok(ledger));
+        if !events.is_empty() {
+            // Detectors end after this thread does; if theirs panicked, everything ends.
+            let _ = self.detectors.send(Stored { number, events, arrived, permit });
+        }
+    }
+
+    fn said(&mut self, cause: &JournalError) {
+        self.stats.journal_failures.inc();
+        if !std::mem::replace(&mut self.failing, true) {
+            let cause = anyhow::anyhow!(
+                "{cause}: {}",
+                std::error::Error::source(cause).map_or_else(String::new, ToString::to_string)
+            );
+            error!(%cause, "nothing is acknowledged until the journal can be written");
+        }
+    }
+}
+
+fn refuse(store: Store, why: Refusal, stats: &Stats) {
+    stats.refused(&store.prepared.ledger);
+    let _ = store.reply.send(Err(why));
+}
