@@ -1,146 +1,177 @@
-//! A data folder as it is, whether its service runs or not: events, findings and dead letters.
+//! A data folder as it is, whether its service runs or not: journal and lake as one.
 
-use crate::journal::disk::{Disk, Folder};
-use crate::journal::{DeadLetter, Entry, FindingRow, JournalError, Ledger, Reader};
-use crate::service::journal_folder;
+use crate::journal::disk::Folder;
+use crate::journal::tables::{self, Numbered};
+use crate::journal::{DeadLetter, Entry, FindingRow, Ledger, Reader};
+use crate::service::lake::Lake;
+use crate::service::{journal_folder, snapshot};
 use anyhow::{Context, Result, bail};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use telltale_schema::{EventBatch, Micros};
-
-/// What a data folder holds beside its events.
-#[derive(Default)]
-pub struct Summary {
-    /// What became of everything, by source and partition.
-    pub totals: BTreeMap<(String, String), Ledger>,
-    /// The latest of each finding.
-    pub findings: BTreeMap<String, FindingRow>,
-    /// Each with when it was received.
-    pub dead_letters: Vec<(Micros, DeadLetter)>,
-    pub entries: u64,
-    /// Events that are there, counted one by one.
-    pub events: u64,
-    /// Dead letters that are there, by source and partition.
-    pub dead: BTreeMap<(String, String), u64>,
-}
+use std::path::{Path, PathBuf};
+use telltale_queries::{Table, Tables};
+use telltale_schema::EventBatch;
 
 /// A data folder to read from.
 pub struct Store {
-    disk: Arc<dyn Disk>,
+    data: PathBuf,
 }
+
+/// A data folder at one instant.
+pub struct View {
+    heads: Reader,
+    events: Reader,
+    lake: Option<Lake>,
+    /// Number of the last entry of each table that is in the lake.
+    events_flushed: u64,
+    findings_flushed: u64,
+    dead_letters_flushed: u64,
+}
+
+/// What the journal holds beside its events.
+#[derive(Default)]
+pub struct Rows {
+    pub findings: Vec<Numbered<FindingRow>>,
+    pub dead_letters: Vec<Numbered<DeadLetter>>,
+}
+
+/// What became of everything that was received.
+#[derive(Default)]
+pub struct Accounts {
+    /// By source and partition.
+    pub totals: BTreeMap<(String, String), Ledger>,
+    pub entries: u64,
+    /// Records that are neither stored, nor a repeat, nor a dead letter, by the accounts; and those
+    /// that the accounts say are there and are not.
+    pub residue: u64,
+}
+
+/// How often a view is tried that a running service changes meanwhile.
+const TRIES: usize = 20;
 
 impl Store {
     /// Errors: a folder that is none of a service.
     pub fn open(data: &Path) -> Result<Self> {
-        let folder = journal_folder(data);
-        if !folder.is_dir() {
+        if !journal_folder(data).is_dir() {
             bail!(
                 "`{}` is no data folder: it has no `journal`; `telltale run --data` makes one",
                 data.display()
             );
         }
-        Ok(Self { disk: Arc::new(Folder::existing(folder)) })
+        Ok(Self { data: data.to_owned() })
     }
 
-    /// Entries from the first on.
-    pub fn reader(&self) -> Result<Reader, JournalError> {
-        Reader::open(Arc::clone(&self.disk), 1)
+    fn disk(&self) -> Folder {
+        Folder::existing(journal_folder(&self.data))
     }
 
-    /// Everything but the events.
-    pub fn summary(&self) -> Result<Summary> {
-        let mut summary = Summary::default();
-        let mut reader = self.reader()?;
-        while let Some((number, body)) = reader.next_entry()? {
-            let entry = Entry::decode(number, body)?;
-            summary.entries += 1;
-            summary.events += entry.events.iter().map(|batch| batch.len() as u64).sum::<u64>();
-            for ledger in &entry.head.ledger {
-                let key = (ledger.source.clone(), ledger.partition.clone());
-                summary.totals.entry(key).or_default().add(ledger);
-            }
-            for letter in entry.head.dead_letters {
-                let key = (letter.source.clone(), letter.partition.clone());
-                *summary.dead.entry(key).or_default() += 1;
-                summary.dead_letters.push((entry.head.received_at, letter));
-            }
-            for row in entry.head.findings {
-                summary.findings.insert(row.finding_id.clone(), row);
+    /// What is there now.
+    pub fn view(&self) -> Result<View> {
+        for _ in 0..TRIES {
+            let lake = Lake::open_existing(&self.data)?;
+            let [events_flushed, findings_flushed, dead_letters_flushed] = match &lake {
+                Some(lake) => lake.flushed()?,
+                None => [0; 3],
+            };
+            let mut reader = Reader::open(&self.disk(), events_flushed + 1)?;
+            // The service may have flushed and dropped what came next in between.
+            if reader.begins_at().is_none_or(|begins| begins <= events_flushed + 1) {
+                return Ok(View {
+                    heads: Reader::open(&self.disk(), 1)?,
+                    events: reader,
+                    lake,
+                    events_flushed,
+                    findings_flushed,
+                    dead_letters_flushed,
+                });
             }
         }
-        Ok(summary)
+        bail!("`{}` changes faster than it can be read; try again", self.data.display())
     }
 
-    /// Hands every batch of events to `take`, in the order in which they were stored, until that
-    /// has enough.
-    pub fn events(&self, mut take: impl FnMut(EventBatch) -> bool) -> Result<()> {
-        let mut reader = self.reader()?;
+    /// What became of everything.
+    pub fn accounts(&self) -> Result<Accounts> {
+        let (mut accounts, from) = match snapshot::read(&self.data)? {
+            Some(snapshot) => {
+                let totals = snapshot
+                    .totals
+                    .into_iter()
+                    .map(|l| ((l.source.clone(), l.partition.clone()), l));
+                let totals = totals.collect();
+                (Accounts { totals, entries: snapshot.entry, residue: 0 }, snapshot.entry + 1)
+            }
+            None => (Accounts::default(), 1),
+        };
+        let mut reader = Reader::open(&self.disk(), from)?;
         while let Some((number, body)) = reader.next_entry()? {
-            for batch in Entry::decode(number, body)?.events {
-                if !take(batch) {
-                    return Ok(());
-                }
+            let entry = Entry::decode(number, body)?;
+            accounts.entries += 1;
+            let events: u64 = entry.events.iter().map(|batch| batch.len() as u64).sum();
+            let stored: u64 = entry.head.ledger.iter().map(|ledger| ledger.stored).sum();
+            let dead: u64 = entry.head.ledger.iter().map(|ledger| ledger.dead_letter).sum();
+            // What the accounts say against what is there.
+            accounts.residue += stored.abs_diff(events);
+            accounts.residue += dead.abs_diff(entry.head.dead_letters.len() as u64);
+            for ledger in &entry.head.ledger {
+                let key = (ledger.source.clone(), ledger.partition.clone());
+                accounts.totals.entry(key).or_default().add(ledger);
+            }
+        }
+        accounts.residue +=
+            accounts.totals.values().map(|l| l.residue().unsigned_abs()).sum::<u64>();
+        Ok(accounts)
+    }
+}
+
+impl View {
+    /// Findings and dead letters that are not in the lake.
+    pub fn rows(&mut self) -> Result<Rows> {
+        let mut rows = Rows::default();
+        while let Some((entry, body)) = self.heads.next_entry()? {
+            let head = Entry::decode_head(entry, &body)?;
+            let received_at = head.received_at;
+            if entry > self.findings_flushed {
+                let findings = head.findings.into_iter();
+                rows.findings.extend(findings.map(|row| Numbered { entry, received_at, row }));
+            }
+            if entry > self.dead_letters_flushed {
+                let letters = head.dead_letters.into_iter();
+                rows.dead_letters.extend(letters.map(|row| Numbered { entry, received_at, row }));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Hands every batch of events that is not in the lake to `take`, in the order in which they
+    /// were stored, until that has enough.
+    pub fn events(&mut self, mut take: impl FnMut(EventBatch) -> bool) -> Result<()> {
+        while let Some((entry, body)) = self.events.next_entry()? {
+            if entry > self.events_flushed
+                && !Entry::decode(entry, body)?.events.into_iter().all(&mut take)
+            {
+                break;
             }
         }
         Ok(())
     }
-}
 
-/// A table, column by column.
-fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true)))
-        .context("columns have one length")
-}
-
-fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
-    Arc::new(values.map(|text| text.filter(|text| !text.is_empty())).collect::<StringViewArray>())
-}
-
-fn instants(values: impl Iterator<Item = Micros>) -> ArrayRef {
-    Arc::new(TimestampMicrosecondArray::from_iter_values(values).with_timezone("UTC"))
-}
-
-fn numbers(values: impl Iterator<Item = u64>) -> ArrayRef {
-    Arc::new(Int64Array::from_iter_values(values.map(|n| i64::try_from(n).unwrap_or(i64::MAX))))
-}
-
-impl Summary {
-    /// The table `findings`, one row each.
-    pub fn findings_table(&self) -> Result<RecordBatch> {
-        let rows = || self.findings.values();
-        table(vec![
-            ("finding_id", texts(rows().map(|row| Some(row.finding_id.as_str())))),
-            ("detector", texts(rows().map(|row| Some(row.detector.as_str())))),
-            ("severity", texts(rows().map(|row| Some(row.severity.as_str())))),
-            ("log", texts(rows().map(|row| Some(row.log.as_str())))),
-            ("tenant", texts(rows().map(|row| row.tenant.as_deref()))),
-            ("principal_id", texts(rows().map(|row| Some(row.principal_id.as_str())))),
-            ("principal_kind", texts(rows().map(|row| Some(row.principal_kind.as_str())))),
-            ("credential_id", texts(rows().map(|row| row.credential_id.as_deref()))),
-            ("raised_at", instants(rows().map(|row| row.raised_at))),
-            ("first_seen", instants(rows().map(|row| row.first_seen))),
-            ("last_seen", instants(rows().map(|row| row.last_seen))),
-            ("event_count", numbers(rows().map(|row| row.event_count))),
-            ("title", texts(rows().map(|row| Some(row.title.as_str())))),
-            ("evidence", texts(rows().map(|row| Some(row.evidence.as_str())))),
-            ("ocsf", texts(rows().map(|row| Some(row.ocsf.as_str())))),
-        ])
-    }
-
-    /// The table `dead_letters`, one row each, in the order in which they came.
-    pub fn dead_letters_table(&self) -> Result<RecordBatch> {
-        let rows = || self.dead_letters.iter();
-        let text = |of: fn(&DeadLetter) -> &str| texts(rows().map(|(_, letter)| Some(of(letter))));
-        table(vec![
-            ("received_at", instants(rows().map(|(at, _)| *at))),
-            ("source", text(|letter| &letter.source)),
-            ("partition", text(|letter| &letter.partition)),
-            ("position", numbers(rows().map(|(_, letter)| letter.position))),
-            ("parser", text(|letter| &letter.parser)),
-            ("reason", text(|letter| &letter.reason)),
-            ("text", text(|letter| &letter.text)),
-        ])
+    /// The tables of the lake; `rows` are those of the journal.
+    pub fn tables(&self, rows: &Rows) -> Result<Tables> {
+        let [events, findings, dead_letters] = match &self.lake {
+            Some(lake) => lake.snapshots().context("the lake cannot be read")?,
+            None => [None, None, None],
+        };
+        let findings = Table {
+            name: "findings",
+            rows: tables::findings(&rows.findings),
+            lake: findings,
+            latest_of: Some("finding_id"),
+        };
+        let dead_letters = Table {
+            name: "dead_letters",
+            rows: tables::dead_letters(&rows.dead_letters),
+            lake: dead_letters,
+            latest_of: None,
+        };
+        Ok(Tables { events, others: vec![findings, dead_letters] })
     }
 }

@@ -1,10 +1,12 @@
 //! Drives detectors: shows them events, tells them what is complete, keeps the latest findings.
 
 use crate::observation::Observation;
-use crate::{Detector, Findings};
+use crate::{Detector, Findings, Unreadable, saved};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use telltale_schema::time::{HOUR, MINUTE, UNKNOWN};
 use telltale_schema::{Event, Finding, Micros};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The watermark moves in steps of this size on a fixed grid, whatever the batches are.
 const STEP: Micros = 10 * MINUTE;
@@ -23,6 +25,8 @@ pub struct Engine {
     closed: Option<Micros>,
     raised: Findings,
     latest: BTreeMap<String, Finding>,
+    /// Of findings from before it was loaded: what they said, hashed.
+    told: BTreeMap<String, u64>,
     fresh: Vec<String>,
 }
 
@@ -36,6 +40,7 @@ impl Engine {
             closed: None,
             raised: Findings::default(),
             latest: BTreeMap::new(),
+            told: BTreeMap::new(),
             fresh: Vec::new(),
         }
     }
@@ -92,6 +97,40 @@ impl Engine {
         self.detectors.iter().map(|detector| detector.evicted_total()).sum()
     }
 
+    /// Everything that the engine and its detectors know, for [`Engine::load`].
+    pub fn save(&self) -> Vec<u8> {
+        let mut told = self.told.clone();
+        told.extend(self.latest.iter().map(|(id, finding)| (id.clone(), hash_of(finding))));
+        let detectors = self.detectors.iter().map(|d| (d.name().to_owned(), d.save())).collect();
+        let Self { newest, closed, .. } = *self;
+        saved(&Saved {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            newest,
+            closed,
+            told,
+            detectors,
+        })
+    }
+
+    /// Goes on where another engine was saved; its findings so far are known and not told again.
+    ///
+    /// Errors: it was saved by another version, or a detector of this engine is missing in it;
+    /// nothing is to be done with this engine then.
+    pub fn load(&mut self, saved: &[u8]) -> Result<(), Unreadable> {
+        let saved: Saved = postcard::from_bytes(saved)?;
+        if saved.version != env!("CARGO_PKG_VERSION") {
+            return Err(Unreadable::Version(saved.version));
+        }
+        for detector in &mut self.detectors {
+            let name = detector.name();
+            let state = saved.detectors.iter().find(|(known, _)| known == name);
+            let (_, state) = state.ok_or(Unreadable::Missing(name))?;
+            detector.load(state)?;
+        }
+        (self.newest, self.closed, self.told) = (saved.newest, saved.closed, saved.told);
+        Ok(())
+    }
+
     fn close(&mut self, watermark: Micros) {
         self.closed = Some(watermark);
         for detector in &mut self.detectors {
@@ -102,12 +141,32 @@ impl Engine {
 
     fn keep(&mut self) {
         for finding in self.raised.take() {
-            if self.latest.get(&finding.id) != Some(&finding) {
+            let is_known = match self.latest.get(&finding.id) {
+                Some(latest) => *latest == finding,
+                None => self.told.get(&finding.id) == Some(&hash_of(&finding)),
+            };
+            if !is_known {
                 self.fresh.push(finding.id.clone());
                 self.latest.insert(finding.id.clone(), finding);
             }
         }
     }
+}
+
+/// An engine as bytes.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    version: String,
+    newest: Option<Micros>,
+    closed: Option<Micros>,
+    told: BTreeMap<String, u64>,
+    /// By name.
+    detectors: Vec<(String, Vec<u8>)>,
+}
+
+/// Everything that a finding says, as a number.
+fn hash_of(finding: &Finding) -> u64 {
+    xxh3_64(format!("{finding:?}").as_bytes())
 }
 
 /// The findings of several engines over the same events as one list, loudest first.

@@ -4,6 +4,7 @@
 //! earliest sighting of each thing wins, so the order of arrival does not matter either.
 
 use crate::detectors::Page;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use telltale_schema::time::{DAY, HOUR};
 use telltale_schema::{Dimension, Event, EventId, Finding, Micros, Severity};
@@ -14,7 +15,7 @@ const MAX_ITEMS: usize = 24;
 const LOOK_BACK: Micros = 6 * HOUR;
 
 /// One unusual thing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Item<D> {
     pub at: Micros,
     pub id: EventId,
@@ -77,7 +78,7 @@ impl<D> Item<D> {
 }
 
 /// Whom an episode is about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Who {
     pub log: String,
     pub tenant: Option<String>,
@@ -97,7 +98,7 @@ impl Who {
 }
 
 /// The evidence about one account in one day of the grid, with the end of the day before.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Episode<D> {
     pub who: Who,
     pub day: i64,
@@ -272,7 +273,7 @@ impl<D: Copy + Ord> Episode<D> {
 }
 
 /// Episodes by day and account, at most so many: the oldest goes first.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Episodes<D> {
     episodes: BTreeMap<(i64, u64), Episode<D>>,
     cap: usize,

@@ -26,6 +26,9 @@ use thiserror::Error;
 /// falls into, against what was learnt from closed windows; [`Detector::close`] lets windows that
 /// ended before the watermark teach the baseline. So late events can only add evidence.
 pub trait Detector: Send {
+    /// The name of its kind.
+    fn name(&self) -> &'static str;
+
     /// Scores one event. Events come in any order within the allowed lateness, each one once.
     fn observe(&mut self, observation: &Observation<'_>, findings: &mut Findings);
 
@@ -36,6 +39,30 @@ pub trait Detector: Send {
     fn evicted_total(&self) -> u64 {
         0
     }
+
+    /// Everything that it has learnt and holds open, for [`Detector::load`].
+    fn save(&self) -> Vec<u8>;
+
+    /// Goes on where another of its kind was saved.
+    ///
+    /// Errors: bytes that were saved by another version; nothing has changed then.
+    fn load(&mut self, saved: &[u8]) -> Result<(), Unreadable>;
+}
+
+/// Why saved state is of no use.
+#[derive(Debug, Error)]
+pub enum Unreadable {
+    #[error("it was saved in another form: {0}")]
+    Form(#[from] postcard::Error),
+    #[error("it was saved by version {0}")]
+    Version(String),
+    #[error("it does not hold the detector `{0}`")]
+    Missing(&'static str),
+}
+
+/// State as bytes.
+fn saved(state: &impl serde::Serialize) -> Vec<u8> {
+    postcard::to_stdvec(state).expect("state can be written to memory")
 }
 
 /// What a detector is called and how it is made.

@@ -62,6 +62,54 @@ proptest! {
     }
 }
 
+/// The events through engines that are saved and loaded at `places`, and everything they told.
+fn interrupted(records: &[Record], places: &[usize]) -> BTreeMap<String, Finding> {
+    let mut told = BTreeMap::new();
+    let mut engine = Engine::new(detectors::defaults(), LATENESS);
+    for (at, record) in records.iter().enumerate() {
+        engine.observe(&record.event());
+        if places.contains(&at) {
+            told.extend(by_id(engine.take()));
+            let saved = engine.save();
+            engine = Engine::new(detectors::defaults(), LATENESS);
+            engine.load(&saved).expect("it was saved by this version");
+        }
+    }
+    engine.finish();
+    told.extend(by_id(engine.take()));
+    told
+}
+
+#[test]
+fn an_engine_that_was_saved_goes_on_as_if_nothing_had_happened() {
+    let records = shuffled(&WEEK, 9);
+    let mut random = Random(9);
+    let places: Vec<usize> =
+        (0..12).map(|_| random.below(records.len() as i64) as usize).collect();
+    let told = interrupted(&records, &places);
+    assert_same(run(&records, LATENESS), told.into_values().collect());
+    // Nothing is told twice: what is known is not news after it was loaded.
+    let mut engine = Engine::new(detectors::defaults(), LATENESS);
+    records.iter().for_each(|record| engine.observe(&record.event()));
+    let saved = engine.save();
+    let mut loaded = Engine::new(detectors::defaults(), LATENESS);
+    loaded.load(&saved).expect("it was saved by this version");
+    assert_eq!(loaded.save().len(), saved.len());
+    engine.take();
+    engine.finish();
+    loaded.finish();
+    assert_eq!(engine.take(), loaded.take());
+}
+
+#[test]
+fn what_another_version_saved_is_refused() {
+    let mut engine = Engine::new(detectors::defaults(), LATENESS);
+    assert!(engine.load(b"").is_err());
+    let one = vec![detectors::build("dormant_account", toml::Table::new()).expect("known")];
+    let error = engine.load(&Engine::new(one, 0).save()).expect_err("two detectors are missing");
+    assert_eq!(error.to_string(), "it does not hold the detector `impersonation_spike`");
+}
+
 #[test]
 fn the_week_has_something_to_find() {
     let findings = run(&WEEK, 0);

@@ -2,7 +2,9 @@
 
 use crate::QueryError;
 use crate::feed::{EventsTable, Tap};
+use crate::lake::LakeSnapshot;
 use arrow_array::RecordBatch;
+use arrow_schema::Schema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -17,6 +19,7 @@ use futures::StreamExt;
 use std::ops::Range;
 use std::sync::Arc;
 use telltale_schema::Micros;
+use telltale_schema::columns::schema;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
@@ -38,6 +41,69 @@ pub(crate) struct Plan {
     pub(crate) taps: Vec<Tap>,
     /// Whether `events` is read more than once, so that a stream that passes once is not enough.
     pub(crate) rereads: bool,
+}
+
+/// What a query may read beside the events that are pushed.
+#[derive(Default)]
+pub struct Tables {
+    /// Events of the lake; those that are pushed come after them.
+    pub events: Option<LakeSnapshot>,
+    pub others: Vec<Table>,
+}
+
+/// A table of a data folder.
+pub struct Table {
+    pub name: &'static str,
+    /// Its rows that are not in the lake.
+    pub rows: RecordBatch,
+    pub lake: Option<LakeSnapshot>,
+    /// The column that names what a row is about, where only the row of the last `entry` counts.
+    pub latest_of: Option<&'static str>,
+}
+
+impl Tables {
+    async fn register(
+        self,
+        session: &SessionContext,
+        pushed: Arc<EventsTable>,
+    ) -> Result<(), DataFusionError> {
+        match self.events {
+            None => {
+                session.register_table("events", pushed)?;
+            }
+            Some(lake) => {
+                let columns = list(&schema());
+                session.register_table("events_lake", lake.provider)?;
+                session.register_table("events_journal", pushed)?;
+                let all = format!(
+                    "SELECT {columns} FROM events_lake UNION ALL SELECT {columns} FROM events_journal"
+                );
+                session.register_table("events", session.sql(&all).await?.into_view())?;
+            }
+        }
+        for Table { name, rows, lake, latest_of } in self.others {
+            let columns = list(&rows.schema());
+            let mut all = format!("SELECT {columns} FROM {name}_journal");
+            session.register_batch(&format!("{name}_journal"), rows)?;
+            if let Some(lake) = lake {
+                session.register_table(format!("{name}_lake"), lake.provider)?;
+                all = format!("SELECT {columns} FROM {name}_lake UNION ALL {all}");
+            }
+            if let Some(id) = latest_of {
+                all = format!(
+                    "SELECT {columns} FROM (SELECT *, row_number() OVER (PARTITION BY {id} ORDER BY entry DESC) AS place FROM ({all})) WHERE place = 1"
+                );
+            }
+            session.register_table(name, session.sql(&all).await?.into_view())?;
+        }
+        Ok(())
+    }
+}
+
+fn list(schema: &Schema) -> String {
+    let names: Vec<String> =
+        schema.fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
+    names.join(", ")
 }
 
 impl Engine {
@@ -62,13 +128,13 @@ impl Engine {
         self.threads.as_ref().expect("threads are there until the engine is dropped")
     }
 
-    /// Plans one query over `events` and the tables `beside` it. One partition everywhere: rows stay in the order in which
+    /// Plans one query over `events` and the `tables` beside it. One partition everywhere: rows stay in the order in which
     /// they are pushed, and reading the logs costs far more than the query.
     pub(crate) fn plan(
         &self,
         sql: &str,
         window: Option<Range<Micros>>,
-        beside: Vec<(&str, RecordBatch)>,
+        tables: Tables,
     ) -> Result<Plan, QueryError> {
         let table = Arc::new(EventsTable::default());
         let config = SessionConfig::new()
@@ -79,10 +145,7 @@ impl Engine {
         let session = SessionContext::new_with_config_rt(config, Arc::clone(&self.resources));
         let planned = self.threads().block_on(async {
             only_reads(sql)?;
-            session.register_table("events", Arc::clone(&table) as _)?;
-            for (name, batch) in beside {
-                session.register_batch(name, batch)?;
-            }
+            tables.register(&session, Arc::clone(&table)).await?;
             let options = SQLOptions::new()
                 .with_allow_ddl(false)
                 .with_allow_dml(false)

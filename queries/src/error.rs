@@ -37,6 +37,8 @@ pub enum QueryError {
         #[source]
         cause: Box<QueryError>,
     },
+    #[error("the lake: {0}")]
+    Lake(String),
     #[error("cannot start threads for queries")]
     Threads(#[source] io::Error),
     #[error(

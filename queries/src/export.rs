@@ -134,7 +134,7 @@ fn ipc_options() -> Result<IpcWriteOptions, ArrowError> {
 
 /// Statistics on every column that somebody filters by. Ids and records repeat nothing, so a
 /// dictionary of them would only be thrown away again; times are nearly sorted.
-fn parquet_properties() -> WriterProperties {
+pub(crate) fn parquet_properties() -> WriterProperties {
     let path = |column: Column| ColumnPath::from(column.name());
     WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))

@@ -1,10 +1,9 @@
 //! One SQL query over events that are pushed, its result written while they are.
 
 use crate::QueryError;
-use crate::engine::{Engine, Plan, Running};
+use crate::engine::{Engine, Plan, Running, Tables};
 use crate::feed::Feed;
 use crate::output::{OutputFormat, ResultWriter};
-use arrow_array::RecordBatch;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use telltale_schema::EventBatch;
@@ -40,15 +39,16 @@ impl QueryStream {
         format: OutputFormat,
         out: Box<dyn Write + Send>,
     ) -> Result<Self, QueryError> {
-        Self::start_beside(sql, format, out, Vec::new())
+        Self::start_over(sql, format, out, Tables::default())
     }
 
-    /// The same with further tables beside `events`, by their names.
-    pub fn start_beside(
+    /// The same over the tables of a data folder; what is pushed are the events that are not in
+    /// the lake.
+    pub fn start_over(
         sql: &str,
         format: OutputFormat,
         out: Box<dyn Write + Send>,
-        tables: Vec<(&str, RecordBatch)>,
+        tables: Tables,
     ) -> Result<Self, QueryError> {
         let engine = Engine::start(1, MEMORY_BYTES)?;
         let mut plan = engine.plan(sql, None, tables)?;

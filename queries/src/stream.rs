@@ -1,5 +1,6 @@
 //! All SLIs over a stream of batches, in one pass and in bounded memory.
 
+use crate::engine::Tables;
 use crate::engine::{Consume, Engine, Running};
 use crate::feed::Feed;
 use crate::{Objective, QueryError, Sli};
@@ -96,7 +97,7 @@ impl SliStream {
         let mut plans = Vec::new();
         for sli in slis {
             let plan = engine
-                .plan(&sli.sql, Some(window.clone()), Vec::new())
+                .plan(&sli.sql, Some(window.clone()), Tables::default())
                 .map_err(|error| error.of_sli(&sli.name))?;
             if plan.rereads {
                 let problem = "the query reads `events` more than once".to_owned();

@@ -5,7 +5,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt;
 
 /// Identity of an event: 16 bytes of a hash of log, tenant and the provider's own event id.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct EventId(pub [u8; 16]);
 
 impl fmt::Display for EventId {
@@ -24,7 +26,10 @@ impl fmt::Debug for EventId {
 macro_rules! vocabulary {
     ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident = $text:literal,)+ }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+            serde::Serialize, serde::Deserialize,
+        )]
         pub enum $name { $($(#[$item_doc])* $item,)+ }
 
         impl $name {

@@ -90,15 +90,14 @@ impl Query {
 
     /// Asks a data folder: `events`, `findings` and `dead_letters`.
     fn ask(&self, store: &Store) -> Result<Ending> {
-        let summary = store.summary()?;
-        let tables = vec![
-            ("findings", summary.findings_table()?),
-            ("dead_letters", summary.dead_letters_table()?),
-        ];
+        let mut view = store.view()?;
+        let rows = view.rows()?;
+        let tables = view.tables(&rows)?;
+        drop(rows);
         let out = Box::new(io::stdout());
-        let stream = QueryStream::start_beside(&self.sql, self.format(), out, tables)?;
+        let stream = QueryStream::start_over(&self.sql, self.format(), out, tables)?;
         // A query that failed says so when it is finished.
-        store.events(|batch| stream.push(&batch).is_ok() && !stream.is_satisfied())?;
+        view.events(|batch| stream.push(&batch).is_ok() && !stream.is_satisfied())?;
         stream.finish()?;
         Ok(Ending::Nothing)
     }

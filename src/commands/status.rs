@@ -33,21 +33,12 @@ enum Output {
 
 impl Status {
     pub fn run(self) -> Result<Ending> {
-        let summary = Store::open(&self.data)?.summary()?;
-        let stored: u64 = summary.totals.values().map(|ledger| ledger.stored).sum();
-        // What the accounts say against what is there, one by one.
-        let uneven: i64 = summary.totals.values().map(|ledger| ledger.residue().abs()).sum();
-        let miscounted = stored.abs_diff(summary.events)
-            + summary
-                .totals
-                .iter()
-                .map(|(key, l)| l.dead_letter.abs_diff(summary.dead.get(key).copied().unwrap_or(0)))
-                .sum::<u64>();
-        let residue = uneven.saturating_add(i64::try_from(miscounted).unwrap_or(i64::MAX));
+        let accounts = Store::open(&self.data)?.accounts()?;
+        let residue = accounts.residue;
         let mut out = anstream::AutoStream::auto(io::stdout().lock());
         match self.output {
             Output::Json => {
-                let sources: Vec<_> = summary
+                let sources: Vec<_> = accounts
                     .totals
                     .values()
                     .map(|ledger| {
@@ -66,10 +57,7 @@ impl Status {
                 let document = json!({
                     "sources": sources,
                     "residue": residue,
-                    "events": summary.events,
-                    "findings": summary.findings.len(),
-                    "dead_letters": summary.dead_letters.len(),
-                    "journal": { "entries": summary.entries },
+                    "journal": { "entries": accounts.entries },
                 });
                 writeln!(out, "{document:#}")?;
             }
@@ -79,7 +67,7 @@ impl Status {
                     "{:<32}{:>14}{:>14}{:>14}{:>14}",
                     "source", "received", "stored", "duplicate", "dead letter"
                 )?;
-                for ledger in summary.totals.values() {
+                for ledger in accounts.totals.values() {
                     let name = match ledger.partition.as_str() {
                         "" => ledger.source.clone(),
                         partition => format!("{} {partition}", ledger.source),
@@ -89,7 +77,7 @@ impl Status {
                             .map(thousands);
                     writeln!(out, "{name:<32}{received:>14}{stored:>14}{duplicate:>14}{dead:>14}")?;
                 }
-                writeln!(out, "\nresidue {residue}, findings {}", summary.findings.len())?;
+                writeln!(out, "\nresidue {residue}")?;
             }
         }
         Ok(Ending::Nothing)

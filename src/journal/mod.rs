@@ -9,13 +9,15 @@
 //! to somebody. The two are told apart by `durable` in every frame, the number of the last entry
 //! that was on disk when the frame was written.
 //!
-//! `disk` the folder · `entry` what a frame holds · `reader` entries in their order.
+//! `disk` the folder · `entry` what a frame holds · `reader` entries in their order ·
+//! `tables` findings and dead letters as tables.
 
 pub mod disk;
 pub mod entry;
 pub mod reader;
 #[cfg(test)]
 mod simulation;
+pub mod tables;
 
 pub use entry::{DeadLetter, Entry, FindingRow, Ledger};
 pub use reader::Reader;
@@ -273,6 +275,21 @@ impl Journal {
         })?;
         Ok(Segment { name, file, len: SEGMENT_HEAD as u64 })
     }
+}
+
+/// Removes segments that hold nothing after entry `last`; the newest stays in any case.
+pub fn drop_segments(disk: &dyn Disk, last: u64) -> Result<usize, JournalError> {
+    let names = disk.list().map_err(|cause| io_error("list", "", cause))?;
+    let bases: Vec<_> = names.iter().filter_map(|name| Some((base_of(name)?, name))).collect();
+    let mut dropped = 0;
+    for pair in bases.windows(2) {
+        if pair[1].0 > last.saturating_add(1) {
+            break;
+        }
+        disk.remove(pair[0].1).map_err(|cause| io_error("remove", pair[0].1, cause))?;
+        dropped += 1;
+    }
+    Ok(dropped)
 }
 
 fn io_error(doing: &'static str, segment: &str, cause: io::Error) -> JournalError {

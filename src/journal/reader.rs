@@ -3,19 +3,24 @@
 use super::disk::{Disk, base_of};
 use super::{FORMAT, FRAME_HEAD, Frame, JournalError, SEGMENT_HEAD, SEGMENT_MAGIC, io_error};
 use std::io::{self, Read};
-use std::sync::Arc;
 
 /// Reads entries one after another.
 ///
 /// The segment that is the last when reading begins may still be written: it ends with its last
 /// whole frame.
 pub struct Reader {
-    disk: Arc<dyn Disk>,
-    /// Base and name, in order, those that are still to be read.
-    segments: std::iter::Peekable<std::vec::IntoIter<(u64, String)>>,
+    /// In order, those that are still to be read.
+    segments: std::iter::Peekable<std::vec::IntoIter<Unread>>,
     current: Option<Current>,
     /// Entries before this one are passed over.
     from: u64,
+}
+
+/// A segment that is open: it may be dropped from the folder and is read all the same.
+struct Unread {
+    base: u64,
+    name: String,
+    file: Box<dyn Read + Send>,
 }
 
 struct Current {
@@ -29,13 +34,34 @@ struct Current {
 
 impl Reader {
     /// Reads from entry `from` on, or from the first that is still there.
-    pub fn open(disk: Arc<dyn Disk>, from: u64) -> Result<Self, JournalError> {
+    pub fn open(disk: &dyn Disk, from: u64) -> Result<Self, JournalError> {
+        // Segments may be dropped between listing and opening them.
+        for _ in 0..10 {
+            match Self::try_open(disk, from) {
+                Err(JournalError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
+                outcome => return outcome,
+            }
+        }
+        Self::try_open(disk, from)
+    }
+
+    fn try_open(disk: &dyn Disk, from: u64) -> Result<Self, JournalError> {
         let names = disk.list().map_err(|cause| io_error("list", "", cause))?;
-        let mut segments: Vec<_> =
+        let mut bases: Vec<_> =
             names.into_iter().filter_map(|name| Some((base_of(&name)?, name))).collect();
-        let first = segments.partition_point(|(base, _)| *base <= from).saturating_sub(1);
-        segments.drain(..first);
-        Ok(Self { disk, segments: segments.into_iter().peekable(), current: None, from })
+        let first = bases.partition_point(|(base, _)| *base <= from).saturating_sub(1);
+        bases.drain(..first);
+        let mut segments = Vec::with_capacity(bases.len());
+        for (base, name) in bases {
+            let file = disk.read(&name).map_err(|cause| io_error("read", &name, cause))?;
+            segments.push(Unread { base, name, file });
+        }
+        Ok(Self { segments: segments.into_iter().peekable(), current: None, from })
+    }
+
+    /// The number at which the oldest segment begins that is still there.
+    pub fn begins_at(&mut self) -> Option<u64> {
+        self.segments.peek().map(|segment| segment.base)
     }
 
     /// The next entry's number and bytes; `None` at the end.
@@ -49,10 +75,7 @@ impl Reader {
                 continue;
             };
             if current.end == Some(current.next) {
-                let next = current.next;
                 self.current = None;
-                // The check of the bases below needs to know where the last one ended.
-                debug_assert_eq!(self.segments.peek().map(|(base, _)| *base), Some(next));
                 continue;
             }
             match current.read_frame()? {
@@ -74,8 +97,7 @@ impl Reader {
     }
 
     fn open_next(&mut self) -> Result<Option<Current>, JournalError> {
-        let Some((base, name)) = self.segments.next() else { return Ok(None) };
-        let mut file = self.disk.read(&name).map_err(|cause| io_error("read", &name, cause))?;
+        let Some(Unread { base, name, mut file }) = self.segments.next() else { return Ok(None) };
         let mut head = [0; SEGMENT_HEAD];
         let is_last = self.segments.peek().is_none();
         let filled = fill(&mut file, &mut head).map_err(|cause| io_error("read", &name, cause))?;
@@ -89,7 +111,7 @@ impl Reader {
         if found != FORMAT {
             return Err(JournalError::Format { segment: name });
         }
-        let end = self.segments.peek().map(|(base, _)| *base);
+        let end = self.segments.peek().map(|next| next.base);
         Ok(Some(Current { name, file, offset: SEGMENT_HEAD as u64, next: base, end }))
     }
 }

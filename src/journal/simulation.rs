@@ -204,7 +204,7 @@ impl DiskFile for Open {
 
 /// Every entry that a reader finds.
 fn read_all(disk: &Simulated) -> BTreeMap<u64, Vec<u8>> {
-    let mut reader = Reader::open(Arc::new(disk.clone()), 1).unwrap();
+    let mut reader = Reader::open(disk, 1).unwrap();
     let mut entries = BTreeMap::new();
     while let Some((number, body)) = reader.next_entry().unwrap() {
         assert!(entries.insert(number, body).is_none(), "entry {number} comes twice");

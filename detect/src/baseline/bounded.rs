@@ -1,13 +1,14 @@
 //! A map with a cap that forgets what was touched longest ago.
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 use telltale_schema::Micros;
 
 /// A map from keys to values with the event time at which each was last touched.
 ///
 /// Above `cap` entries the sixteenth that was touched longest ago is forgotten at once, in the
 /// order of (time, key), so that what is forgotten does not depend on hash order.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Bounded<V> {
     map: FxHashMap<u64, (Micros, V)>,
     cap: usize,

@@ -3,6 +3,7 @@
 use super::bounded::Bounded;
 use super::join_keys;
 use super::windows::{LEARNING_LAG, SETTLED, Window, window_start};
+use serde::{Deserialize, Serialize};
 
 /// Accounts remembered for one value: more than take it up within the lateness of an event.
 const ADOPTERS: usize = 64;
@@ -12,12 +13,12 @@ const WAVE: u32 = 7 * 24;
 const ENOUGH: usize = 3;
 
 /// By tenant, dimension and value: the first accounts that had it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Commons {
     values: Bounded<Vec<Adopter>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Adopter {
     window: Window,
     account: u64,

@@ -1,6 +1,7 @@
 //! Counts by hour: what is usual at this hour of day, and how unlikely a count is.
 
 use super::windows::{SETTLED, Window};
+use serde::{Deserialize, Serialize};
 
 /// Windows whose counts are kept one by one.
 const RECENT: usize = 32;
@@ -10,7 +11,7 @@ const POOLED_DAYS: f64 = 2.0;
 const HALF_LIFE_DAYS: f64 = 28.0;
 
 /// Counts of one account by window, with the sums of all but the latest by hour of day.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Counts {
     first: Window,
     newest: Window,
@@ -18,7 +19,7 @@ pub struct Counts {
     hours: [Sums; 24],
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Sums {
     days: f32,
     sum: f32,

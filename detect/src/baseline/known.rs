@@ -1,10 +1,11 @@
 //! The values that an account was seen with in one dimension, and since when.
 
 use super::windows::{LEARNING_LAG, Window};
+use serde::{Deserialize, Serialize};
 
 /// A bounded set of values with the windows in which each was first seen, seen again a day later,
 /// and last seen.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Known {
     values: Vec<u64>,
     times: Vec<Times>,
@@ -12,7 +13,7 @@ pub struct Known {
     forgotten_once: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Times {
     first: Window,
     /// The first window at least a day after `first` in which it was seen again.

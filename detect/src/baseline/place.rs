@@ -1,6 +1,7 @@
 //! Where a call came from and with what: network of an address, family of a user agent.
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// A network, as a number that spells itself: tag, then address bits.
 ///
 /// /24 of a public IPv4 address, /16 of a private one (pods and hosts move within it), /48 of IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Network(pub u64);
 
 const PUBLIC_V4: u64 = 1 << 56;

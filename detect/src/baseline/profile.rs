@@ -7,6 +7,7 @@ use super::place::{Network, Tool, Tools};
 use super::tail::{NoveltyOfOne, RAREST};
 use super::windows::{Activity, Window, known_before, window_of};
 use crate::observation::Observation;
+use serde::{Deserialize, Serialize};
 use telltale_schema::time::MINUTE;
 use telltale_schema::{EventId, Micros, Outcome};
 use xxhash_rust::xxh3::xxh3_64;
@@ -94,7 +95,7 @@ pub struct News {
 }
 
 /// One account's habits.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Profile {
     pub activity: Activity,
     pub networks: Known,
@@ -110,7 +111,7 @@ pub struct Profile {
 }
 
 /// A sighting from a network that the account is known for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Familiar {
     pub at: Micros,
     pub id: EventId,

@@ -1,5 +1,6 @@
 //! Tail probabilities: how unlikely a count, a new value, a silence or several things at once are.
 
+use serde::{Deserialize, Serialize};
 use statrs::function::beta::beta_reg;
 use statrs::function::gamma::gamma_ur;
 
@@ -47,7 +48,7 @@ pub fn novelty_tail(once: u32, windows: u32, exposure: u32, count: u32) -> f64 {
 }
 
 /// [`novelty_tail`] of one value in one window, remembered for the pair that was asked for last.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct NoveltyOfOne {
     asked: Option<(u32, u32, f64)>,
 }

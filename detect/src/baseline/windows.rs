@@ -1,5 +1,6 @@
 //! Activity and counts by window of time, readable as they stood some windows ago.
 
+use serde::{Deserialize, Serialize};
 use telltale_schema::Micros;
 use telltale_schema::time::{DAY, HOUR};
 
@@ -30,7 +31,7 @@ pub fn window_start(window: Window) -> Micros {
 }
 
 /// In which windows an account was active: all of them counted, the last 64 one by one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Activity {
     pub first: Window,
     newest: Window,
@@ -92,7 +93,7 @@ impl Activity {
 }
 
 /// A counter by day that can be read as it stood up to three days ago.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Daily {
     newest: u32,
     recent: [u32; 4],

@@ -22,9 +22,9 @@ use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::{fisher, silence_tail};
 use crate::episode::{Who, finding_id};
-use crate::{Detector, DetectorKind, Findings, Observation};
+use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, saved};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use telltale_schema::time::{DAY, HOUR, format_instant};
@@ -114,7 +114,7 @@ const BUSY: usize = 4;
 const MAX_OUTAGES: usize = 64;
 
 /// One account.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Account {
     profile: Profile,
     who: Option<Who>,
@@ -129,7 +129,7 @@ struct Account {
 }
 
 /// What an account does in its first hours after a silence.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Wake {
     events: Vec<(Micros, EventId)>,
     count: u64,
@@ -143,7 +143,7 @@ struct Wake {
     strange: Strange,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Strange {
     network: f64,
     tool: f64,
@@ -167,7 +167,7 @@ impl Strange {
 }
 
 /// When a log was silent as a whole.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Log {
     last_at: Micros,
     longest_gap: Micros,
@@ -414,6 +414,10 @@ impl DormantAccount {
 }
 
 impl Detector for DormantAccount {
+    fn name(&self) -> &'static str {
+        KIND.name
+    }
+
     fn observe(&mut self, observation: &Observation<'_>, findings: &mut Findings) {
         let Observation { event, keys } = observation;
         let Some(principal) = event.principal_id else { return };
@@ -489,6 +493,20 @@ impl Detector for DormantAccount {
 
     fn evicted_total(&self) -> u64 {
         self.accounts.evicted_total() + self.logs.evicted_total() + self.commons.evicted_total()
+    }
+
+    fn save(&self) -> Vec<u8> {
+        saved(&(&self.accounts, &self.logs, &self.commons, &self.waking, &self.noted))
+    }
+
+    fn load(&mut self, saved: &[u8]) -> Result<(), Unreadable> {
+        let (accounts, logs, commons, waking, noted) = postcard::from_bytes(saved)?;
+        self.accounts = accounts;
+        self.logs = logs;
+        self.commons = commons;
+        self.waking = waking;
+        self.noted = noted;
+        Ok(())
     }
 }
 

@@ -33,7 +33,7 @@ use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::novelty_tail;
 use crate::baseline::windows::{Activity, Daily, known_before};
 use crate::episode::{Episode, Episodes, Item, When, Who, day_of, dimensions};
-use crate::{Detector, DetectorKind, Findings, Observation};
+use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, saved};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -349,6 +349,10 @@ impl ImpersonationSpike {
 }
 
 impl Detector for ImpersonationSpike {
+    fn name(&self) -> &'static str {
+        KIND.name
+    }
+
     fn observe(&mut self, observation: &Observation<'_>, findings: &mut Findings) {
         let event = &observation.event;
         let Some(principal) = event.principal_id else { return };
@@ -400,6 +404,33 @@ impl Detector for ImpersonationSpike {
             + self.aftermath.evicted_total()
             + self.commons.evicted_total()
             + self.edges.evicted_total()
+    }
+
+    fn save(&self) -> Vec<u8> {
+        saved(&(
+            &self.callers,
+            &self.accounts,
+            &self.aftermath,
+            &self.commons,
+            &self.edges,
+            &self.episodes,
+            &self.unsettled,
+            &self.tests,
+        ))
+    }
+
+    fn load(&mut self, saved: &[u8]) -> Result<(), Unreadable> {
+        let (callers, accounts, aftermath, commons, edges, episodes, unsettled, tests) =
+            postcard::from_bytes(saved)?;
+        self.callers = callers;
+        self.accounts = accounts;
+        self.aftermath = aftermath;
+        self.commons = commons;
+        self.edges = edges;
+        self.episodes = episodes;
+        self.unsettled = unsettled;
+        self.tests = tests;
+        Ok(())
     }
 }
 

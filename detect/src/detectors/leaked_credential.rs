@@ -34,7 +34,7 @@ use crate::baseline::place::{Tool, Tools};
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::windows::Daily;
 use crate::episode::{Episode, Episodes, Item, When, Who, day_of};
-use crate::{Detector, DetectorKind, Findings, Observation};
+use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, saved};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -250,6 +250,10 @@ impl LeakedCredential {
 }
 
 impl Detector for LeakedCredential {
+    fn name(&self) -> &'static str {
+        KIND.name
+    }
+
     fn observe(&mut self, observation: &Observation<'_>, findings: &mut Findings) {
         let Observation { event, keys } = observation;
         let Some(principal) = event.principal_id else { return };
@@ -346,6 +350,33 @@ impl Detector for LeakedCredential {
             + self.lineage.evicted_total()
             + self.places.evicted_total()
             + self.exposures.evicted_total()
+    }
+
+    fn save(&self) -> Vec<u8> {
+        saved(&(
+            &self.profiles,
+            &self.commons,
+            &self.lineage,
+            &self.places,
+            &self.exposures,
+            &self.episodes,
+            &self.unsettled,
+            &self.tests,
+        ))
+    }
+
+    fn load(&mut self, saved: &[u8]) -> Result<(), Unreadable> {
+        let (profiles, commons, lineage, places, exposures, episodes, unsettled, tests) =
+            postcard::from_bytes(saved)?;
+        self.profiles = profiles;
+        self.commons = commons;
+        self.lineage = lineage;
+        self.places = places;
+        self.exposures = exposures;
+        self.episodes = episodes;
+        self.unsettled = unsettled;
+        self.tests = tests;
+        Ok(())
     }
 }
 

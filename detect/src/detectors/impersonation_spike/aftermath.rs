@@ -13,6 +13,7 @@ use crate::baseline::profile::key;
 use crate::baseline::windows::{Window, known_before, window_of};
 use crate::episode::{Item, Who};
 use crate::observation::Observation;
+use serde::{Deserialize, Serialize};
 use telltale_schema::time::HOUR;
 use telltale_schema::{Kind, Micros};
 
@@ -30,7 +31,7 @@ const READ: f64 = 0.1;
 pub type Found = (u64, Who, Item<Unusual>);
 
 /// A caller that acts as some identity.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Edge {
     at: Micros,
     caller: u64,
@@ -38,13 +39,13 @@ struct Edge {
     who: Option<Who>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Link {
     edges: Vec<Edge>,
     acts: Vec<Item<Unusual>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Aftermath {
     links: Bounded<Link>,
     /// By caller and act: since when such acts are done after its usual edges.

@@ -7,12 +7,14 @@ use crate::baseline::profile::Profile;
 use crate::baseline::tail::overdispersed_tail;
 use crate::baseline::windows::Window;
 use crate::episode::Item;
+use serde::{Deserialize, Serialize};
 use telltale_schema::{Event, EventId, Micros};
 
 /// A count below this is no spike, however steady the past.
 pub const FEWEST: u32 = 8;
 
 /// One caller.
+#[derive(Serialize, Deserialize)]
 pub struct Caller {
     pub profile: Profile,
     pub counts: Counts,
@@ -26,6 +28,7 @@ pub struct Caller {
 }
 
 /// What a caller did in one window.
+#[derive(Serialize, Deserialize)]
 pub struct Hour {
     window: Window,
     /// The earliest impersonations.

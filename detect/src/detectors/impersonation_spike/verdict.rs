@@ -2,6 +2,7 @@
 
 use crate::baseline::tail::{fisher, novelty_tail};
 use crate::episode::{Item, When};
+use serde::{Deserialize, Serialize};
 use telltale_schema::time::HOUR;
 use telltale_schema::{Micros, Severity};
 
@@ -15,7 +16,7 @@ const DIMENSIONS: usize = 4;
 const SWEEP: usize = 6;
 
 /// A way in which impersonation can be unusual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Unusual {
     Count,
     Targets,

@@ -2,10 +2,11 @@
 
 use crate::baseline::place::Tool;
 use crate::observation::Observation;
+use serde::{Deserialize, Serialize};
 use telltale_schema::{Event, Kind, Outcome};
 
 /// One step of the sequence that follows a theft.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Act {
     WhoAmI,
     GrantToSelf,

@@ -11,11 +11,12 @@ use crate::baseline::profile::key;
 use crate::engine::MAX_LATENESS;
 use crate::episode::Who;
 use crate::observation::Observation;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
 use telltale_schema::{EventId, Finding, Micros};
 
 /// An exposed credential or account.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Exposure {
     pub reported_at: Micros,
     pub report: EventId,
@@ -25,7 +26,7 @@ pub struct Exposure {
 }
 
 /// Its use since the report.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Uses {
     /// Of the earliest use that was seen after the report had come; else of the report.
     pub who: Who,
@@ -44,7 +45,7 @@ pub struct Uses {
 const MAX_RECENT: usize = 1 << 17;
 
 /// One use, as keys.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Recent {
     at: Micros,
     id: EventId,
@@ -52,7 +53,7 @@ struct Recent {
     credential: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Exposures {
     by_key: Bounded<Exposure>,
     recent: VecDeque<Recent>,

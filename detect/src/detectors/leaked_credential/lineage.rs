@@ -6,6 +6,7 @@ use crate::baseline::profile::{Sighting, key};
 use crate::baseline::windows::Daily;
 use crate::episode::Item;
 use crate::observation::Observation;
+use serde::{Deserialize, Serialize};
 use telltale_schema::{EventId, Finding, Micros};
 
 /// Credentials in a chain that are followed upwards.
@@ -16,7 +17,7 @@ const MAX_PLACES: usize = 6;
 const ENOUGH: u64 = 5;
 
 /// One credential.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Credential {
     /// The credential and account that minted it, and when.
     parent: Option<(u64, u64)>,
@@ -30,7 +31,7 @@ struct Credential {
     counted: [bool; 2],
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Place {
     at: Micros,
     id: EventId,
@@ -39,13 +40,13 @@ struct Place {
 }
 
 /// How many credentials an account used, and in how many networks and tools each.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Habit {
     credentials: Daily,
     several: [Daily; 2],
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Lineage {
     credentials: Bounded<Credential>,
     habits: Bounded<Habit>,

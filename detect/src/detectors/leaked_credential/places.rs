@@ -7,6 +7,7 @@ use crate::baseline::join_keys;
 use crate::baseline::place::Network;
 use crate::baseline::profile::{News, Sighting, key};
 use crate::episode::{Item, Who};
+use serde::{Deserialize, Serialize};
 use telltale_schema::{Event, EventId, Micros, PrincipalKind};
 
 /// Networks remembered of one instance, and instances of one address.
@@ -48,7 +49,7 @@ const WHO_AM_I: u64 = 5;
 const OUTSIDE: u64 = 6;
 const OTHER_TOOL: u64 = 7;
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Stay {
     first: Micros,
     id: EventId,
@@ -59,7 +60,7 @@ struct Stay {
 }
 
 /// Who is behind one address.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Address {
     /// The first user with a key of their own, and the first browser.
     user: Option<Micros>,
@@ -68,7 +69,7 @@ struct Address {
     guests: Vec<(u64, Who, Item<Unusual>, bool)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Places {
     instances: Bounded<Vec<Stay>>,
     addresses: Bounded<Address>,

@@ -3,11 +3,12 @@
 use super::acts::Act;
 use crate::baseline::tail::{fisher, novelty_tail};
 use crate::episode::{Item, When};
+use serde::{Deserialize, Serialize};
 use telltale_schema::time::{HOUR, MINUTE};
 use telltale_schema::{Micros, Severity};
 
 /// A way in which the use of a credential can be unusual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Unusual {
     Network,
     Tool,

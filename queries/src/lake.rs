@@ -1,0 +1,158 @@
+//! The lake: a Delta table for each kind of row, in a folder or an object store.
+//!
+//! A commit carries the number of the last journal entry in it as an application transaction, in
+//! the same commit as the files, so that an entry is in the table once, however often the attempt is
+//! made. Spark, Trino, DuckDB and Polars read the tables as they are.
+
+use crate::QueryError;
+use crate::export::parquet_properties;
+use arrow_array::RecordBatch;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::catalog::TableProvider;
+use datafusion::prelude::{SessionConfig, SessionContext, cast, coalesce, col};
+use deltalake_core::kernel::Transaction;
+use deltalake_core::kernel::transaction::CommitProperties;
+use deltalake_core::operations::optimize::OptimizeType;
+use deltalake_core::protocol::SaveMode;
+use deltalake_core::{DeltaTable, DeltaTableError, ensure_table_uri};
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Whose transaction carries the journal's numbers.
+const APPLICATION: &str = "telltale";
+/// Bytes of a file that compaction aims at.
+const FILE_BYTES: u64 = 128 << 20;
+
+/// The partition columns of a table of events.
+pub const EVENT_PARTITIONS: [&str; 2] = ["day", "log"];
+
+/// One Delta table.
+pub struct LakeTable {
+    table: DeltaTable,
+    partitions: &'static [&'static str],
+    threads: Arc<Runtime>,
+}
+
+/// A table as it was when it was opened, for a query.
+#[derive(Clone, Debug)]
+pub struct LakeSnapshot {
+    pub(crate) provider: Arc<dyn TableProvider>,
+}
+
+/// Threads that tables share for their reading and writing.
+pub fn threads() -> Result<Arc<Runtime>, QueryError> {
+    let threads = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("lake")
+        .enable_all()
+        .build();
+    threads.map(Arc::new).map_err(QueryError::Threads)
+}
+
+impl LakeTable {
+    /// Opens the table at a folder or URL, which need not be there yet.
+    ///
+    /// Errors: a place that cannot be reached, or holds something else.
+    pub fn open(
+        place: &str,
+        partitions: &'static [&'static str],
+        threads: Arc<Runtime>,
+    ) -> Result<Self, QueryError> {
+        let url = ensure_table_uri(place).map_err(lake)?;
+        let opened = DeltaTable::try_from_url_with_storage_options(url, HashMap::new());
+        let table = threads.block_on(opened).map_err(lake)?;
+        Ok(Self { table, partitions, threads })
+    }
+
+    /// Number of the last journal entry in the table; 0 for none.
+    pub fn flushed(&self) -> Result<u64, QueryError> {
+        let Ok(snapshot) = self.table.snapshot() else { return Ok(0) };
+        let log = self.table.log_store();
+        let version = self
+            .threads
+            .block_on(snapshot.transaction_version(log.as_ref(), APPLICATION))
+            .map_err(lake)?;
+        Ok(version.and_then(|version| u64::try_from(version).ok()).unwrap_or_default())
+    }
+
+    /// Adds rows in one commit that says that the table holds everything up to `entry`.
+    ///
+    /// Shape: batches of one schema; with partitions, those of events.
+    /// Errors: the place cannot be written; nothing of it is in the table then.
+    pub fn append(&mut self, batches: Vec<RecordBatch>, entry: u64) -> Result<(), QueryError> {
+        let version = i64::try_from(entry).unwrap_or(i64::MAX);
+        let commit = CommitProperties::default()
+            .with_application_transaction(Transaction::new(APPLICATION, version));
+        let session =
+            SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+        let mut rows = session.read_batches(batches).map_err(engine)?;
+        if !self.partitions.is_empty() {
+            let day = cast(coalesce(vec![col("event_time"), col("received_at")]), DataType::Date32);
+            let order = ["log", "day", "principal_id", "event_time"];
+            let order = order.map(|column| col(column).sort(true, true)).to_vec();
+            rows =
+                rows.with_column("day", day).and_then(|rows| rows.sort(order)).map_err(engine)?;
+        }
+        let plan = rows.logical_plan().clone();
+        let write = self
+            .table
+            .clone()
+            .write([])
+            .with_input_plan(plan)
+            .with_save_mode(SaveMode::Append)
+            .with_partition_columns(self.partitions.iter().copied())
+            .with_writer_properties(parquet_properties())
+            .with_commit_properties(commit);
+        self.table = self.threads.block_on(write.into_future()).map_err(lake)?;
+        Ok(())
+    }
+
+    /// Merges small files, and removes files that no reader has needed for `kept`.
+    ///
+    /// Errors: as for [`LakeTable::append`]; the rows are the same in any case.
+    pub fn maintain(&mut self, kept: Duration) -> Result<(), QueryError> {
+        if self.table.version().is_none() {
+            return Ok(());
+        }
+        let size = NonZeroU64::new(FILE_BYTES).unwrap_or(NonZeroU64::MIN);
+        let optimize = self
+            .table
+            .clone()
+            .optimize()
+            .with_type(OptimizeType::Compact)
+            .with_target_size(size)
+            .with_max_concurrent_tasks(1)
+            .with_writer_properties(parquet_properties());
+        (self.table, _) = self.threads.block_on(optimize.into_future()).map_err(lake)?;
+        let kept = chrono::Duration::from_std(kept).unwrap_or(chrono::Duration::MAX);
+        let vacuum = self
+            .table
+            .clone()
+            .vacuum()
+            .with_retention_period(kept)
+            .with_enforce_retention_duration(false);
+        (self.table, _) = self.threads.block_on(vacuum.into_future()).map_err(lake)?;
+        Ok(())
+    }
+
+    /// The table as it is now; `None` while nothing was written to it.
+    pub fn snapshot(&self) -> Result<Option<LakeSnapshot>, QueryError> {
+        if self.table.version().is_none() {
+            return Ok(None);
+        }
+        let provider =
+            self.threads.block_on(self.table.table_provider().into_future()).map_err(engine)?;
+        Ok(Some(LakeSnapshot { provider }))
+    }
+}
+
+fn lake(cause: DeltaTableError) -> QueryError {
+    QueryError::Lake(cause.to_string())
+}
+
+fn engine(cause: datafusion::error::DataFusionError) -> QueryError {
+    QueryError::Engine(cause.to_string())
+}

@@ -1,0 +1,141 @@
+//! The thread that moves what the journal holds into the lake, and drops what nobody needs twice.
+
+use super::lake::Lake;
+use super::stats::Stats;
+use crate::journal::disk::Disk;
+use crate::journal::tables::{self, Numbered};
+use crate::journal::{DeadLetter, Entry, FindingRow, Reader, drop_segments};
+use anyhow::Result;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use telltale_schema::compact::compact;
+use tracing::{debug, error, info};
+
+/// Bytes of entries that become one commit.
+const COMMIT_BYTES: usize = 128 << 20;
+
+/// Moves entries from the journal to the lake.
+pub struct Keeper {
+    pub disk: Arc<dyn Disk>,
+    pub lake: Lake,
+    pub stats: Arc<Stats>,
+    /// How long entries wait before they are moved.
+    pub interval: Duration,
+    /// How often small files are merged.
+    pub maintenance: Duration,
+    /// How long files stay that the tables have done with, for readers that are at it.
+    pub file_retention: Duration,
+    /// Number of the last entry that the last snapshot of the detectors covers.
+    pub snapshot: Arc<AtomicU64>,
+    /// Number of the last entry that each table has looked at.
+    pub looked_at: [u64; 3],
+}
+
+/// What one commit of each table holds.
+#[derive(Default)]
+struct Chunk {
+    events: Vec<arrow_array::RecordBatch>,
+    findings: Vec<Numbered<FindingRow>>,
+    dead_letters: Vec<Numbered<DeadLetter>>,
+    bytes: usize,
+    last: u64,
+}
+
+impl Keeper {
+    /// Runs until the other end of `stop` is gone.
+    pub fn run(mut self, stop: &Receiver<()>) {
+        let (mut failing, mut maintained) = (false, Instant::now());
+        loop {
+            match stop.recv_timeout(self.interval) {
+                Err(RecvTimeoutError::Timeout) => {}
+                _ => return,
+            }
+            match self.turn() {
+                Ok(()) if std::mem::take(&mut failing) => info!("the lake can be written again"),
+                Ok(()) => {}
+                Err(cause) => {
+                    self.stats.lake_failures.inc();
+                    if !std::mem::replace(&mut failing, true) {
+                        error!(cause = %format!("{cause:#}"), "the lake cannot be written; the journal keeps everything until it can");
+                    }
+                }
+            }
+            if !failing && maintained.elapsed() >= self.maintenance {
+                maintained = Instant::now();
+                if let Err(cause) = self.lake.maintain(self.file_retention) {
+                    error!(%cause, "small files of the lake cannot be merged; they stay as they are");
+                }
+            }
+        }
+    }
+
+    /// Moves everything that is there, commit by commit.
+    fn turn(&mut self) -> Result<()> {
+        loop {
+            let from = self.looked_at.iter().min().copied().unwrap_or_default() + 1;
+            let mut reader = Reader::open(self.disk.as_ref(), from)?;
+            let mut chunk = Chunk::default();
+            while chunk.bytes < COMMIT_BYTES {
+                let Some((entry, body)) = reader.next_entry()? else { break };
+                self.add(&mut chunk, entry, body)?;
+            }
+            if chunk.last == 0 {
+                break;
+            }
+            let is_all = chunk.bytes < COMMIT_BYTES;
+            self.commit(chunk)?;
+            if is_all {
+                break;
+            }
+        }
+        let behind = self.looked_at.iter().min().copied().unwrap_or_default();
+        let last = behind.min(self.snapshot.load(Ordering::Acquire));
+        let dropped = drop_segments(self.disk.as_ref(), last)?;
+        if dropped > 0 {
+            debug!(dropped, last, "segments of the journal are in the lake and dropped");
+        }
+        Ok(())
+    }
+
+    fn add(&self, chunk: &mut Chunk, entry: u64, body: Vec<u8>) -> Result<()> {
+        chunk.bytes += body.len();
+        chunk.last = entry;
+        let [events_at, findings_at, letters_at] = self.looked_at;
+        let Entry { head, events } = Entry::decode(entry, body)?;
+        let received_at = head.received_at;
+        if entry > events_at {
+            // An entry is kept alive as a whole by any of its columns; so nothing is copied here.
+            chunk.events.extend(events.into_iter().map(|batch| batch.into_record_batch()));
+        }
+        if entry > findings_at {
+            let rows = head.findings.into_iter();
+            chunk.findings.extend(rows.map(|row| Numbered { entry, received_at, row }));
+        }
+        if entry > letters_at {
+            let rows = head.dead_letters.into_iter();
+            chunk.dead_letters.extend(rows.map(|row| Numbered { entry, received_at, row }));
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, chunk: Chunk) -> Result<()> {
+        let Chunk { events, findings, dead_letters, last, .. } = chunk;
+        if !events.is_empty() {
+            self.lake.events.append(events, last)?;
+        }
+        self.looked_at[0] = last;
+        if !findings.is_empty() {
+            self.lake.findings.append(vec![compact(&tables::findings(&findings))], last)?;
+        }
+        self.looked_at[1] = last;
+        if !dead_letters.is_empty() {
+            let rows = compact(&tables::dead_letters(&dead_letters));
+            self.lake.dead_letters.append(vec![rows], last)?;
+        }
+        self.looked_at[2] = last;
+        self.stats.lake_entry.set(i64::try_from(last).unwrap_or(i64::MAX));
+        Ok(())
+    }
+}
