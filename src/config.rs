@@ -74,6 +74,19 @@ pub struct Service {
     /// Events that are remembered in memory to recognise repeats, 40 bytes each; those of older
     /// hours go to files. Default 4 000 000.
     pub duplicate_ids: usize,
+    /// How long events wait in the journal before they go to the lake. Default 5 minutes.
+    #[serde(with = "humantime_serde")]
+    pub flush_interval: Duration,
+    /// How often what detectors know is saved; the journal since then is read again at a start.
+    /// Default 1 minute.
+    #[serde(with = "humantime_serde")]
+    pub snapshot_interval: Duration,
+    /// How often small files of the lake are merged. Default 1 hour.
+    #[serde(with = "humantime_serde")]
+    pub maintenance_interval: Duration,
+    /// How long files of the lake stay that were merged, for readers that are at it. Default 7 days.
+    #[serde(with = "humantime_serde")]
+    pub file_retention: Duration,
 }
 
 impl Default for Service {
@@ -85,6 +98,10 @@ impl Default for Service {
             segment_bytes: 64 << 20,
             duplicate_horizon: Duration::from_secs(24 * 3600),
             duplicate_ids: 4_000_000,
+            flush_interval: Duration::from_secs(5 * 60),
+            snapshot_interval: Duration::from_secs(60),
+            maintenance_interval: Duration::from_secs(3600),
+            file_retention: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }

@@ -84,8 +84,7 @@ fn interrupted(records: &[Record], places: &[usize]) -> BTreeMap<String, Finding
 fn an_engine_that_was_saved_goes_on_as_if_nothing_had_happened() {
     let records = shuffled(&WEEK, 9);
     let mut random = Random(9);
-    let places: Vec<usize> =
-        (0..12).map(|_| random.below(records.len() as i64) as usize).collect();
+    let places: Vec<usize> = (0..12).map(|_| random.below(records.len() as i64) as usize).collect();
     let told = interrupted(&records, &places);
     assert_same(run(&records, LATENESS), told.into_values().collect());
     // Nothing is told twice: what is known is not news after it was loaded.

@@ -84,7 +84,8 @@ impl Tables {
         for Table { name, rows, lake, latest_of } in self.others {
             let columns = list(&rows.schema());
             let mut all = format!("SELECT {columns} FROM {name}_journal");
-            session.register_batch(&format!("{name}_journal"), rows)?;
+            let of_journal = format!("{name}_journal");
+            session.register_batch(&of_journal, rows)?;
             if let Some(lake) = lake {
                 session.register_table(format!("{name}_lake"), lake.provider)?;
                 all = format!("SELECT {columns} FROM {name}_lake UNION ALL {all}");

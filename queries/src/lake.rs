@@ -6,19 +6,25 @@
 
 use crate::QueryError;
 use crate::export::parquet_properties;
-use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::{Array, RecordBatch};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::{SessionConfig, SessionContext, cast, coalesce, col};
+use datafusion::prelude::{SessionConfig, SessionContext, cast, coalesce, col, lit};
+use datafusion::scalar::ScalarValue;
 use deltalake_core::kernel::Transaction;
 use deltalake_core::kernel::transaction::CommitProperties;
 use deltalake_core::operations::optimize::OptimizeType;
 use deltalake_core::protocol::SaveMode;
 use deltalake_core::{DeltaTable, DeltaTableError, ensure_table_uri};
+use futures::StreamExt;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
+use telltale_schema::time::UNKNOWN;
+use telltale_schema::{EventId, Micros};
 use tokio::runtime::Runtime;
 
 /// Whose transaction carries the journal's numbers.
@@ -136,6 +142,48 @@ impl LakeTable {
             .with_enforce_retention_duration(false);
         (self.table, _) = self.threads.block_on(vacuum.into_future()).map_err(lake)?;
         Ok(())
+    }
+
+    /// Hands id, time and time of receipt of the events to `take` that happened at or after
+    /// `event_since`, or were received at or after `received_since`.
+    pub fn recent(
+        &self,
+        event_since: Micros,
+        received_since: Micros,
+        mut take: impl FnMut(EventId, Micros, Micros),
+    ) -> Result<(), QueryError> {
+        let Some(LakeSnapshot { provider }) = self.snapshot()? else { return Ok(()) };
+        let instant = |at| lit(ScalarValue::TimestampMicrosecond(Some(at), Some("UTC".into())));
+        let session =
+            SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+        let rows = session
+            .read_table(provider)
+            .and_then(|rows| {
+                rows.filter(
+                    col("received_at")
+                        .gt_eq(instant(received_since))
+                        .or(col("event_time").gt_eq(instant(event_since))),
+                )
+            })
+            .and_then(|rows| rows.select_columns(&["event_id", "event_time", "received_at"]))
+            .map_err(engine)?;
+        self.threads.block_on(async {
+            let mut batches = rows.execute_stream().await.map_err(engine)?;
+            while let Some(batch) = batches.next().await {
+                let batch = batch.map_err(engine)?;
+                let ids = datafusion::arrow::compute::cast(batch.column(0), &DataType::Binary);
+                let ids = ids.map_err(|cause| QueryError::Engine(cause.to_string()))?;
+                let ids = ids.as_binary::<i32>();
+                let [times, received] =
+                    [1, 2].map(|at| batch.column(at).as_primitive::<TimestampMicrosecondType>());
+                for row in 0..batch.num_rows() {
+                    let id = EventId(ids.value(row).try_into().unwrap_or_default());
+                    let time = if times.is_valid(row) { times.value(row) } else { UNKNOWN };
+                    take(id, time, received.value(row));
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The table as it is now; `None` while nothing was written to it.

@@ -23,6 +23,9 @@ use tracing::{error, info, warn};
 /// How long open requests may take once the service stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// What is logged unless `TELLTALE_LOG` says otherwise.
+const LOG_FILTER: &str = "warn,telltale=info,telltale_ingest=info";
+
 /// Take audit logs in as they are written, keep them, and say when an identity is misused
 ///
 /// Without a configuration file it takes logs over HTTP on this machine alone and keeps everything in
@@ -129,7 +132,7 @@ impl Run {
 fn log_to_stderr(format: LogFormat) {
     use std::io::IsTerminal;
     let filter = tracing_subscriber::EnvFilter::try_from_env("TELLTALE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_FILTER));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Only the first of a process counts, which is this one.
     let _ = match format {
@@ -169,7 +172,7 @@ async fn serve(config: Config) -> Result<Ending> {
     let starting = Arc::clone(&service);
     let config = Arc::new(config);
     let of_start = Arc::clone(&config);
-    let committer = tokio::task::spawn_blocking(move || starting.start(&of_start)).await??;
+    let running = tokio::task::spawn_blocking(move || starting.start(&of_start)).await??;
     let ended = Arc::new(AtomicBool::new(false));
     let mut consumers = Vec::new();
     for source in &config.source {
@@ -194,11 +197,11 @@ async fn serve(config: Config) -> Result<Ending> {
             }
         }
         service.gate.close();
-        committer.join().is_ok()
+        running.join()
     });
     let orderly = drained.await?;
     signals.abort();
-    anyhow::ensure!(orderly, "the journal's thread panicked, which is a fault of telltale");
+    anyhow::ensure!(orderly, "a thread panicked, which is a fault of telltale");
     info!("everything received is stored");
     Ok(Ending::Nothing)
 }

@@ -211,6 +211,14 @@ impl Journal {
         self.next
     }
 
+    /// Numbers what comes next higher than `last`, which somebody knows an entry by already.
+    pub fn go_on_after(&mut self, last: u64) {
+        if self.next <= last {
+            self.next = last + 1;
+            self.segment = None;
+        }
+    }
+
     /// Writes entries and returns the number of the first when all of them are on disk.
     ///
     /// Errors: none of them counts then, and the next call starts afresh.

@@ -6,13 +6,12 @@ use super::outbox::Outbox;
 use super::stats::Stats;
 use crate::journal::entry::{Head, encode_events};
 use crate::journal::{Journal, JournalError, Ledger};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use telltale_ingest::sources::Refusal;
-use telltale_schema::EventBatch;
+use telltale_schema::{EventBatch, Micros};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{error, info};
@@ -41,6 +40,8 @@ pub struct Store {
 /// Stored events on their way to the detectors.
 pub struct Stored {
     pub number: u64,
+    pub ledger: Ledger,
+    pub received_at: Micros,
     pub events: Vec<EventBatch>,
     pub arrived: Instant,
     pub permit: OwnedSemaphorePermit,
@@ -55,8 +56,6 @@ pub struct Committer {
     /// The thread of the detectors, and the way to it.
     pub detectors: SyncSender<Stored>,
     pub watcher: Option<JoinHandle<()>>,
-    /// What became of everything so far, by source and partition.
-    pub totals: BTreeMap<(String, String), Ledger>,
     /// Whether the last group failed, so that a failure is said once.
     pub failing: bool,
 }
@@ -104,9 +103,9 @@ impl Committer {
         let mut candidates = Vec::with_capacity(group.len());
         candidates.extend(group.into_iter().filter_map(|store| self.candidate(store)));
         let findings = self.outbox.take();
-        let letter = findings.as_ref().map(|rows| {
+        let letter = findings.map(|findings| {
             let received_at = crate::commands::now();
-            Head { received_at, findings: rows.clone(), ..Head::default() }.encode(&[])
+            Head { received_at, findings, ..Head::default() }.encode(&[])
         });
         if candidates.is_empty() && letter.is_none() {
             return;
@@ -116,6 +115,7 @@ impl Committer {
         match self.journal.append(bodies) {
             Ok(first) => {
                 self.stats.synced(began.elapsed());
+                self.outbox.written();
                 if self.failing {
                     info!("the journal can be written again");
                     self.failing = false;
@@ -130,9 +130,7 @@ impl Committer {
             Err(cause) => {
                 self.horizon.take_back_to(0);
                 self.said(&cause);
-                if let Some(rows) = findings {
-                    self.outbox.put_back(rows);
-                }
+                self.outbox.put_back();
                 let why = if cause.is_full() { Refusal::Full } else { Refusal::Broken };
                 for candidate in candidates {
                     refuse(candidate.store, why.clone(), &self.stats);
@@ -187,15 +185,13 @@ impl Committer {
         let Candidate { store, ledger, events, .. } = candidate;
         self.stats.stored(&ledger, store.arrived.elapsed());
         self.stats.journal_entry.set(i64::try_from(number).unwrap_or(i64::MAX));
-        let key = (ledger.source.clone(), ledger.partition.clone());
-        self.totals.entry(key).or_default().add(&ledger);
-        let Store { arrived, permit, reply, .. } = store;
+        let Store { arrived, permit, reply, prepared } = store;
+        let received_at = prepared.received_at;
         // A sender that is gone does not change that its events are stored.
-        let _ = reply.send(Ok(ledger));
-        if !events.is_empty() {
-            // Detectors end after this thread does; if theirs panicked, everything ends.
-            let _ = self.detectors.send(Stored { number, events, arrived, permit });
-        }
+        let _ = reply.send(Ok(ledger.clone()));
+        // Detectors end after this thread does; if theirs panicked, they go on after a restart.
+        let _ =
+            self.detectors.send(Stored { number, ledger, received_at, events, arrived, permit });
     }
 
     fn said(&mut self, cause: &JournalError) {

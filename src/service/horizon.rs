@@ -55,38 +55,46 @@ impl Horizon {
         }
     }
 
-    /// Which events of a batch are new: one flag a row. They are known from now on, until the
-    /// group is taken back.
+    /// How far back an hour is remembered.
+    pub fn span(&self) -> Micros {
+        self.span
+    }
+
+    /// Which events of a batch are new: one flag a row. They are known from now on, until they are
+    /// taken back.
     ///
     /// Errors: an hour that lies in a file cannot be read.
     pub fn add(&mut self, batch: &EventBatch, received_at: Micros) -> io::Result<Vec<bool>> {
+        batch
+            .rows()
+            .map(|row| self.note(batch.event_id(row), batch.event_time(row), received_at))
+            .collect()
+    }
+
+    /// Whether one event is new, as [`Horizon::add`] says it.
+    pub fn note(&mut self, id: EventId, time: Micros, received_at: Micros) -> io::Result<bool> {
         self.newest_received = self.newest_received.max(received_at);
-        let mut fresh = Vec::with_capacity(batch.len());
-        for row in batch.rows() {
-            let (id, time) = (batch.event_id(row), batch.event_time(row));
-            let (at, known) = if time == UNKNOWN {
-                let mut earlier = self.hours.range(..0).filter(|(at, _)| **at < UNTIMED / 2);
-                let known = earlier
-                    .try_fold(false, |k, (_, hour)| Ok::<_, io::Error>(k || hour.holds(id)?))?;
-                (UNTIMED + received_at.div_euclid(HOUR), known)
-            } else {
-                // A clock that runs ahead does not move the horizon.
-                if time <= received_at {
-                    self.newest_event = self.newest_event.max(time);
-                }
-                let at = time.div_euclid(HOUR);
-                (at, self.hours.get(&at).map_or(Ok(false), |hour| hour.holds(id))?)
-            };
-            if !known {
-                let hour = self.hours.entry(at).or_default();
-                hour.ids.insert(id);
-                hour.touched = received_at;
-                self.in_memory += 1;
-                self.added.push((at, id));
+        let (at, known) = if time == UNKNOWN {
+            let mut earlier = self.hours.range(..0).filter(|(at, _)| **at < UNTIMED / 2);
+            let known = earlier
+                .try_fold(false, |known, (_, hour)| Ok::<_, io::Error>(known || hour.holds(id)?))?;
+            (UNTIMED + received_at.div_euclid(HOUR), known)
+        } else {
+            // A clock that runs ahead does not move the horizon.
+            if time <= received_at {
+                self.newest_event = self.newest_event.max(time);
             }
-            fresh.push(!known);
+            let at = time.div_euclid(HOUR);
+            (at, self.hours.get(&at).map_or(Ok(false), |hour| hour.holds(id))?)
+        };
+        if !known {
+            let hour = self.hours.entry(at).or_default();
+            hour.ids.insert(id);
+            hour.touched = hour.touched.max(received_at);
+            self.in_memory += 1;
+            self.added.push((at, id));
         }
-        Ok(fresh)
+        Ok(!known)
     }
 
     /// What was added since the last call stays.

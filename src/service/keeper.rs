@@ -1,14 +1,16 @@
 //! The thread that moves what the journal holds into the lake, and drops what nobody needs twice.
 
 use super::lake::Lake;
+use super::snapshot::{self, Snapshot};
 use super::stats::Stats;
 use crate::journal::disk::Disk;
 use crate::journal::tables::{self, Numbered};
 use crate::journal::{DeadLetter, Entry, FindingRow, Reader, drop_segments};
+use crate::pipeline::lock;
 use anyhow::Result;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use telltale_schema::compact::compact;
 use tracing::{debug, error, info};
@@ -27,11 +29,17 @@ pub struct Keeper {
     pub maintenance: Duration,
     /// How long files stay that the tables have done with, for readers that are at it.
     pub file_retention: Duration,
-    /// Number of the last entry that the last snapshot of the detectors covers.
-    pub snapshot: Arc<AtomicU64>,
+    pub data: PathBuf,
+    /// A snapshot that waits to be written.
+    pub snapshot: Arc<Mutex<Option<Snapshot>>>,
+    /// Number of the last entry that the snapshot on disk covers.
+    pub covered: u64,
     /// Number of the last entry that each table has looked at.
     pub looked_at: [u64; 3],
 }
+
+/// How often the thread looks whether there is something to do.
+const TICK: Duration = Duration::from_millis(200);
 
 /// What one commit of each table holds.
 #[derive(Default)]
@@ -44,13 +52,13 @@ struct Chunk {
 }
 
 impl Keeper {
-    /// Runs until the other end of `stop` is gone.
+    /// Runs until the other end of `stop` is gone, and writes the last snapshot.
     pub fn run(mut self, stop: &Receiver<()>) {
-        let (mut failing, mut maintained) = (false, Instant::now());
-        loop {
-            match stop.recv_timeout(self.interval) {
-                Err(RecvTimeoutError::Timeout) => {}
-                _ => return,
+        let (mut failing, mut flushed, mut maintained) = (false, Instant::now(), Instant::now());
+        while stop.recv_timeout(TICK.min(self.interval)) == Err(RecvTimeoutError::Timeout) {
+            self.save();
+            if flushed.elapsed() < self.interval {
+                continue;
             }
             match self.turn() {
                 Ok(()) if std::mem::take(&mut failing) => info!("the lake can be written again"),
@@ -58,15 +66,43 @@ impl Keeper {
                 Err(cause) => {
                     self.stats.lake_failures.inc();
                     if !std::mem::replace(&mut failing, true) {
-                        error!(cause = %format!("{cause:#}"), "the lake cannot be written; the journal keeps everything until it can");
+                        let cause = format!("{cause:#}");
+                        error!(
+                            cause,
+                            "the lake cannot be written; the journal keeps everything until it can"
+                        );
                     }
                 }
             }
+            flushed = Instant::now();
             if !failing && maintained.elapsed() >= self.maintenance {
                 maintained = Instant::now();
                 if let Err(cause) = self.lake.maintain(self.file_retention) {
                     error!(%cause, "small files of the lake cannot be merged; they stay as they are");
                 }
+            }
+        }
+        self.save();
+    }
+
+    /// Writes the snapshot that waits, if one does.
+    fn save(&mut self) {
+        let Some(waiting) = lock(&self.snapshot).take() else { return };
+        let began = Instant::now();
+        match snapshot::write(&self.data, &waiting) {
+            Ok(bytes) => {
+                self.covered = waiting.entry;
+                self.stats.snapshot_entry.set(i64::try_from(waiting.entry).unwrap_or(i64::MAX));
+                debug!(
+                    entry = waiting.entry,
+                    bytes,
+                    seconds = began.elapsed().as_secs_f64(),
+                    "saved what detectors know"
+                );
+            }
+            Err(cause) => {
+                self.stats.snapshot_failures.inc();
+                error!(%cause, "what detectors know cannot be saved; the journal is kept from the last time on");
             }
         }
     }
@@ -91,7 +127,7 @@ impl Keeper {
             }
         }
         let behind = self.looked_at.iter().min().copied().unwrap_or_default();
-        let last = behind.min(self.snapshot.load(Ordering::Acquire));
+        let last = behind.min(self.covered);
         let dropped = drop_segments(self.disk.as_ref(), last)?;
         if dropped > 0 {
             debug!(dropped, last, "segments of the journal are in the lake and dropped");

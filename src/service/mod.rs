@@ -2,34 +2,39 @@
 //!
 //! `gate` where sources hand over · `intake` bytes to what the journal takes · `committer` the one
 //! writer · `horizon` what was stored already · `watcher` detectors · `outbox` findings on their way
-//! to the journal · `recovery` what the journal says at the start · `stats` metrics · `server` HTTP.
+//! to the journal · `keeper` journal to `lake` · `snapshot` what detectors know, in a file ·
+//! `recovery` all of it read at the start · `stats` metrics · `server` HTTP.
 
 pub mod committer;
 pub mod gate;
 pub mod horizon;
 pub mod intake;
+pub mod keeper;
+pub mod lake;
 pub mod outbox;
 pub mod recovery;
 pub mod server;
+pub mod snapshot;
 pub mod stats;
 pub mod watcher;
 
 use crate::config::{Config, Service as Settings};
 use crate::journal::Journal;
-use crate::journal::Reader;
 use crate::journal::disk::{Disk, Folder};
 use anyhow::{Context, Result, bail};
 use committer::Committer;
 use gate::Gate;
 use horizon::Horizon;
 use intake::Intake;
+use keeper::Keeper;
+use lake::Lake;
 use outbox::Outbox;
 use recovery::Recovered;
 use stats::Stats;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use telltale_detect::engine::Engine;
@@ -84,46 +89,64 @@ impl Service {
         Ok(Self { gate, stats, data, _lock: lock })
     }
 
-    /// Recovers the journal, starts its threads and opens the gate. The thread that is returned
-    /// ends after the gate is closed, when everything let in is settled.
-    pub fn start(&self, config: &Config) -> Result<JoinHandle<()>> {
+    /// Recovers what is known, starts the threads and opens the gate.
+    pub fn start(&self, config: &Config) -> Result<Running> {
         let began = Instant::now();
+        let settings = &config.service;
         let folder = Folder::create(journal_folder(&self.data))
             .context("cannot make the folder of the journal")?;
         let disk: Arc<dyn Disk> = Arc::new(folder);
-        let (journal, found) = Journal::open(Arc::clone(&disk), config.service.segment_bytes)?;
+        let (mut journal, found) = Journal::open(Arc::clone(&disk), settings.segment_bytes)?;
         if let Some((segment, bytes)) = &found.cut {
+            let after = found.last;
             warn!(
                 segment,
                 bytes,
-                after = found.last,
+                after,
                 "the journal ended in the middle of an entry that nobody was told of; it was cut off"
             );
         }
-        let span = i64::try_from(config.service.duplicate_horizon.as_micros()).unwrap_or(i64::MAX);
-        let horizon = Horizon::new(span, config.service.duplicate_ids, self.data.join("ids"));
-        let engine = Engine::new(config.detectors()?, config.scan.allowed_lateness_micros());
-        let reader = Reader::open(disk, 1)?;
-        let Recovered { horizon, engine, totals, unwritten, entries, events } =
-            recovery::replay(reader, horizon, engine)?;
-        info!(entries, events, seconds = began.elapsed().as_secs_f64(), "the journal is read");
+        let lake = Lake::open(&self.data).context("the lake cannot be opened")?;
+        let span = i64::try_from(settings.duplicate_horizon.as_micros()).unwrap_or(i64::MAX);
+        let horizon = Horizon::new(span, settings.duplicate_ids, self.data.join("ids"));
+        let lateness = config.scan.allowed_lateness_micros();
+        let engine = || Ok(Engine::new(config.detectors()?, lateness));
+        let Recovered { state, horizon, unwritten, entries, events } =
+            recovery::recover(&self.data, disk.as_ref(), &lake, horizon, engine)?;
+        // A journal that lost its files goes on behind what the snapshot and the lake have seen.
+        journal.go_on_after(state.entry.max(lake.flushed()?.into_iter().max().unwrap_or_default()));
+        let seconds = began.elapsed().as_secs_f64();
+        info!(entries, events, seconds, "the journal is read");
         let outbox = Arc::new(Outbox::default());
         outbox.put(unwritten);
-        self.stats.journal_entry.set(i64::try_from(found.last).unwrap_or(i64::MAX));
-        self.stats.detected_entry.set(i64::try_from(found.last).unwrap_or(i64::MAX));
+        let last = i64::try_from(found.last).unwrap_or(i64::MAX);
+        self.stats.journal_entry.set(last);
+        self.stats.detected_entry.set(last);
         let (requests, waiting) = mpsc::channel(WAITING);
         let (detectors, unseen) = sync_channel(UNSEEN);
+        let snapshot = Arc::default();
+        let keeper = Keeper {
+            disk,
+            looked_at: lake.flushed()?,
+            lake,
+            stats: Arc::clone(&self.stats),
+            interval: settings.flush_interval,
+            maintenance: settings.maintenance_interval,
+            file_retention: settings.file_retention,
+            data: self.data.clone(),
+            snapshot: Arc::clone(&snapshot),
+            covered: 0,
+        };
+        self.gate.open(requests.clone(), state.totals.values());
         let watcher = Watcher {
-            engine,
+            state,
             outbox: Arc::clone(&outbox),
             stats: Arc::clone(&self.stats),
             committer: requests.downgrade(),
+            snapshot,
+            interval: settings.snapshot_interval,
         };
-        let watcher = std::thread::Builder::new()
-            .name("detectors".to_owned())
-            .spawn(move || watcher.run(&unseen))
-            .context("cannot start a thread")?;
-        self.gate.open(requests.clone(), totals.values());
+        let watcher = thread("detectors", move || watcher.run(&unseen))?;
         let committer = Committer {
             journal,
             horizon,
@@ -131,14 +154,35 @@ impl Service {
             stats: Arc::clone(&self.stats),
             detectors,
             watcher: Some(watcher),
-            totals,
             failing: false,
         };
         // What the last run could not write is written before anything else.
         let _ = requests.try_send(committer::Request::Findings);
-        std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || committer.run(waiting))
-            .context("cannot start a thread")
+        let committer = thread("journal", move || committer.run(waiting))?;
+        let (stop_keeper, stopped) = channel();
+        let keeper = thread("lake", move || keeper.run(&stopped))?;
+        Ok(Running { committer, keeper, stop_keeper })
     }
+}
+
+/// The threads of a service.
+pub struct Running {
+    committer: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    stop_keeper: Sender<()>,
+}
+
+impl Running {
+    /// Returns after the gate was closed, when everything let in is settled; whether no thread
+    /// panicked.
+    pub fn join(self) -> bool {
+        let committer = self.committer.join();
+        drop(self.stop_keeper);
+        self.keeper.join().is_ok() && committer.is_ok()
+    }
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.context("cannot start a thread")
 }

@@ -8,29 +8,50 @@ use std::sync::Mutex;
 /// What detectors have found and the journal does not have yet.
 #[derive(Default)]
 pub struct Outbox {
-    rows: Mutex<BTreeMap<String, FindingRow>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    waiting: BTreeMap<String, FindingRow>,
+    /// Taken, and not known to be in the journal.
+    writing: BTreeMap<String, FindingRow>,
 }
 
 impl Outbox {
     /// Adds findings; a later one replaces an earlier one of the same id.
     pub fn put(&self, rows: impl IntoIterator<Item = FindingRow>) {
-        let mut held = lock(&self.rows);
+        let mut held = lock(&self.held);
         for row in rows {
-            held.insert(row.finding_id.clone(), row);
+            held.waiting.insert(row.finding_id.clone(), row);
         }
     }
 
-    /// Takes everything, `None` where there is nothing.
+    /// Takes everything to write it, `None` where there is nothing.
     pub fn take(&self) -> Option<Vec<FindingRow>> {
-        let rows = std::mem::take(&mut *lock(&self.rows));
-        (!rows.is_empty()).then(|| rows.into_values().collect())
+        let mut held = lock(&self.held);
+        held.writing = std::mem::take(&mut held.waiting);
+        (!held.writing.is_empty()).then(|| held.writing.values().cloned().collect())
     }
 
-    /// Gives back what could not be written; what came since is newer.
-    pub fn put_back(&self, rows: Vec<FindingRow>) {
-        let mut held = lock(&self.rows);
-        for row in rows {
-            held.entry(row.finding_id.clone()).or_insert(row);
+    /// What was taken is in the journal.
+    pub fn written(&self) {
+        lock(&self.held).writing.clear();
+    }
+
+    /// What was taken could not be written; what came since is newer.
+    pub fn put_back(&self) {
+        let mut held = lock(&self.held);
+        for (id, row) in std::mem::take(&mut held.writing) {
+            held.waiting.entry(id).or_insert(row);
         }
+    }
+
+    /// Everything that may not be in the journal.
+    pub fn unwritten(&self) -> Vec<FindingRow> {
+        let held = lock(&self.held);
+        let mut all = held.writing.clone();
+        all.extend(held.waiting.clone());
+        all.into_values().collect()
     }
 }

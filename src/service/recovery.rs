@@ -1,64 +1,94 @@
-//! The journal read again after a start: what was stored, where sources go on, what detectors know.
+//! What is known at the start: from the last snapshot, the lake, and the journal behind them.
 
 use super::horizon::Horizon;
-use super::watcher;
-use crate::journal::{Entry, FindingRow, JournalError, Ledger, Reader};
+use super::lake::Lake;
+use super::snapshot::{self, Snapshot};
+use super::watcher::State;
+use crate::journal::disk::Disk;
+use crate::journal::{Entry, FindingRow, Reader};
+use anyhow::{Context, Result};
 use std::collections::BTreeMap;
+use std::path::Path;
 use telltale_detect::engine::Engine;
-use thiserror::Error;
+use telltale_schema::Micros;
+use telltale_schema::time::HOUR;
+use tracing::warn;
 
-#[derive(Debug, Error)]
-pub enum RecoveryError {
-    #[error("the journal cannot be read")]
-    Journal(#[from] JournalError),
-    #[error("ids of stored events cannot be moved to disk")]
-    Horizon(#[source] std::io::Error),
-}
-
-/// What a journal says.
+/// What a data folder says.
 pub struct Recovered {
+    pub state: State,
     pub horizon: Horizon,
-    pub engine: Engine,
-    pub totals: BTreeMap<(String, String), Ledger>,
-    /// Findings that detectors know of and the journal does not have, or not as they are now: the
-    /// process ended between the events and what they say.
+    /// Findings that are known and not in the journal, or not as they are now: the process ended
+    /// between the events and what they say.
     pub unwritten: Vec<FindingRow>,
+    /// Entries and events that were read from the journal.
     pub entries: u64,
     pub events: u64,
 }
 
-/// Reads the journal from its beginning.
-pub fn replay(
-    mut reader: Reader,
+/// Reads a data folder.
+pub fn recover(
+    data: &Path,
+    disk: &dyn Disk,
+    lake: &Lake,
     mut horizon: Horizon,
-    mut engine: Engine,
-) -> Result<Recovered, RecoveryError> {
-    let mut totals: BTreeMap<(String, String), Ledger> = BTreeMap::new();
+    engine: impl Fn() -> Result<Engine>,
+) -> Result<Recovered> {
+    let mut state = State {
+        entry: 0,
+        engine: engine()?,
+        totals: BTreeMap::new(),
+        newest_event: Micros::MIN,
+        newest_received: Micros::MIN,
+    };
+    let mut unwritten: BTreeMap<String, FindingRow> = BTreeMap::new();
+    let mut in_lake = 0;
+    if let Some(snapshot) = snapshot::read(data)? {
+        let Snapshot { entry, totals, newest_event, newest_received, detectors, .. } = snapshot;
+        if let Err(cause) = state.engine.load(&detectors) {
+            warn!(%cause, "what detectors had learnt cannot be read; they begin with what the journal still holds");
+            state.engine = engine()?;
+        }
+        state.entry = entry;
+        (state.newest_event, state.newest_received) = (newest_event, newest_received);
+        let totals = totals.into_iter();
+        state.totals = totals.map(|l| ((l.source.clone(), l.partition.clone()), l)).collect();
+        unwritten.extend(snapshot.unwritten.into_iter().map(|row| (row.finding_id.clone(), row)));
+        in_lake = lake.events.flushed()?;
+        // An hour more, because the horizon forgets whole hours.
+        let since = |newest: Micros| newest.saturating_sub(horizon.span()).saturating_sub(HOUR);
+        let (event, received) = (since(newest_event), since(newest_received));
+        let mut result = Ok(());
+        lake.events
+            .recent(event, received, |id, time, received_at| {
+                if result.is_ok() {
+                    result = horizon.note(id, time, received_at).map(|_| ());
+                }
+            })
+            .context("the ids of stored events cannot be read from the lake")?;
+        result.and_then(|()| horizon.keep()).context("the ids of stored events cannot be kept")?;
+    }
+    let covered = state.entry;
+    let mut reader = Reader::open(disk, covered.min(in_lake) + 1)?;
     let mut written: BTreeMap<String, FindingRow> = BTreeMap::new();
     let (mut entries, mut events) = (0, 0);
     while let Some((number, body)) = reader.next_entry()? {
-        let entry = Entry::decode(number, body)?;
-        for ledger in &entry.head.ledger {
-            let key = (ledger.source.clone(), ledger.partition.clone());
-            totals.entry(key).or_default().add(ledger);
-        }
-        for batch in &entry.events {
-            horizon.add(batch, entry.head.received_at).map_err(RecoveryError::Horizon)?;
+        let Entry { head, events: batches } = Entry::decode(number, body)?;
+        for batch in &batches {
+            horizon.add(batch, head.received_at)?;
             events += batch.len() as u64;
         }
-        horizon.keep().map_err(RecoveryError::Horizon)?;
-        watcher::show(&mut engine, &entry.events);
-        for row in entry.head.findings {
-            written.insert(row.finding_id.clone(), row);
-        }
+        horizon.keep()?;
         entries += 1;
+        if number > covered {
+            state.advance(number, &head.ledger, &batches, head.received_at);
+            written.extend(head.findings.into_iter().map(|row| (row.finding_id.clone(), row)));
+        }
     }
-    engine.take();
-    let known = engine.findings();
-    let unwritten = known
-        .iter()
-        .map(FindingRow::of)
-        .filter(|row| written.get(&row.finding_id) != Some(row))
-        .collect();
-    Ok(Recovered { horizon, engine, totals, unwritten, entries, events })
+    state.engine.take();
+    let found = state.engine.findings();
+    unwritten.extend(found.iter().map(FindingRow::of).map(|row| (row.finding_id.clone(), row)));
+    let unwritten = unwritten.into_values().filter(|row| written.get(&row.finding_id) != Some(row));
+    let unwritten = unwritten.collect();
+    Ok(Recovered { state, horizon, unwritten, entries, events })
 }

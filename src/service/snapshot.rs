@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use telltale_schema::Micros;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Changes with the layout of what is in it; a file of another layout is not read.
@@ -22,8 +23,9 @@ pub struct Snapshot {
     pub totals: Vec<Ledger>,
     /// Findings that may not be in the journal yet.
     pub unwritten: Vec<FindingRow>,
-    /// Ids within the horizon, by hour.
-    pub hours: Vec<super::horizon::SavedHour>,
+    /// The newest times of events and of their receipt up to it.
+    pub newest_event: Micros,
+    pub newest_received: Micros,
     /// The detectors, as they save themselves.
     pub detectors: Vec<u8>,
 }
@@ -64,7 +66,9 @@ pub fn read(data: &Path) -> Result<Option<Snapshot>> {
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(cause).with_context(|| format!("cannot read `{}`", path.display())),
+        Err(cause) => {
+            return Err(cause).with_context(|| format!("cannot read `{}`", path.display()));
+        }
     };
     let sound = bytes
         .strip_prefix(&MAGIC)

@@ -21,6 +21,10 @@ pub struct Stats {
     event_to_finding: Mutex<Histogram<u64>>,
     sync: Mutex<Histogram<u64>>,
     pub journal_failures: IntCounter,
+    pub lake_failures: IntCounter,
+    pub snapshot_failures: IntCounter,
+    pub lake_entry: IntGauge,
+    pub snapshot_entry: IntGauge,
     pub journal_entry: IntGauge,
     pub detected_entry: IntGauge,
     pub findings: IntCounterVec,
@@ -41,6 +45,11 @@ impl Stats {
             let own = Box::new(counters.clone());
             registry.register(own).expect("each metric is registered once");
             counters
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help).expect("the name is one of Prometheus");
+            registry.register(Box::new(counter.clone())).expect("each metric is registered once");
+            counter
         };
         let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help).expect("the name is one of Prometheus");
@@ -79,12 +88,26 @@ impl Stats {
             journal_to_detectors: histogram(),
             event_to_finding: histogram(),
             sync: histogram(),
-            journal_failures: counters(
+            journal_failures: counter(
                 "telltale_journal_failures_total",
                 "Groups that could not be written to the journal",
-                &[],
-            )
-            .with_label_values::<&str>(&[]),
+            ),
+            lake_failures: counter(
+                "telltale_lake_failures_total",
+                "Times that the lake could not be written",
+            ),
+            snapshot_failures: counter(
+                "telltale_snapshot_failures_total",
+                "Times that what detectors know could not be saved",
+            ),
+            lake_entry: gauge(
+                "telltale_lake_entry",
+                "Number of the last entry that is in the lake",
+            ),
+            snapshot_entry: gauge(
+                "telltale_snapshot_entry",
+                "Number of the last entry that the last snapshot covers",
+            ),
             journal_entry: gauge(
                 "telltale_journal_entry",
                 "Number of the last entry of the journal",

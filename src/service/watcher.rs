@@ -2,71 +2,129 @@
 
 use super::committer::{Request, Stored};
 use super::outbox::Outbox;
+use super::snapshot::Snapshot;
 use super::stats::Stats;
-use crate::journal::FindingRow;
-use std::sync::Arc;
-use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use crate::journal::{FindingRow, Ledger};
+use crate::pipeline::lock;
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use telltale_detect::engine::Engine;
-use telltale_schema::EventBatch;
+use telltale_schema::time::UNKNOWN;
+use telltale_schema::{EventBatch, Finding, Micros};
 use tokio::sync::mpsc::WeakSender;
 use tracing::{info, warn};
 
-pub struct Watcher {
+/// How long the thread waits for something to do before it looks at the clock.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// What follows from the journal up to some entry.
+pub struct State {
+    /// Number of the last entry.
+    pub entry: u64,
     pub engine: Engine,
+    pub totals: BTreeMap<(String, String), Ledger>,
+    pub newest_event: Micros,
+    pub newest_received: Micros,
+}
+
+impl State {
+    /// Takes in an entry: the same at work and at recovery.
+    pub fn advance(
+        &mut self,
+        entry: u64,
+        ledgers: &[Ledger],
+        events: &[EventBatch],
+        received_at: Micros,
+    ) {
+        self.entry = entry;
+        self.newest_received = self.newest_received.max(received_at);
+        for ledger in ledgers {
+            let key = (ledger.source.clone(), ledger.partition.clone());
+            self.totals.entry(key).or_default().add(ledger);
+        }
+        for batch in events {
+            for event in batch.events() {
+                if event.event_time != UNKNOWN && event.event_time <= received_at {
+                    self.newest_event = self.newest_event.max(event.event_time);
+                }
+                self.engine.observe(&event);
+            }
+        }
+    }
+}
+
+pub struct Watcher {
+    pub state: State,
     pub outbox: Arc<Outbox>,
     pub stats: Arc<Stats>,
     /// To say that there are findings.
     pub committer: WeakSender<Request>,
-}
-
-/// Shows the events of one entry to the detectors: the same at work and at recovery.
-pub fn show(engine: &mut Engine, events: &[EventBatch]) {
-    for batch in events {
-        for event in batch.events() {
-            engine.observe(&event);
-        }
-    }
+    /// Where a snapshot waits to be written.
+    pub snapshot: Arc<Mutex<Option<Snapshot>>>,
+    /// How often one is made.
+    pub interval: Duration,
 }
 
 impl Watcher {
     /// Runs until nothing more is stored.
     pub fn run(mut self, stored: &Receiver<Stored>) {
-        while let Ok(Stored { number, events, arrived, permit }) = stored.recv() {
-            let began = Instant::now();
-            show(&mut self.engine, &events);
-            drop((events, permit));
-            self.stats.detected(number, began.elapsed());
-            let findings = self.engine.take();
-            if findings.is_empty() {
-                continue;
+        let (mut made, mut covered) = (Instant::now(), self.state.entry);
+        loop {
+            match stored.recv_timeout(IDLE) {
+                Ok(stored) => self.take(stored),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            for finding in &findings {
-                let severity = finding.severity.as_str();
-                self.stats.found(finding.detector, severity, arrived.elapsed());
-                if finding.severity.pages() {
-                    warn!(
-                        detector = finding.detector,
-                        severity,
-                        principal = finding.principal_id,
-                        "{}",
-                        finding.sentence
-                    );
-                } else {
-                    info!(
-                        detector = finding.detector,
-                        severity,
-                        principal = finding.principal_id,
-                        "{}",
-                        finding.sentence
-                    );
-                }
-            }
-            self.outbox.put(findings.iter().map(FindingRow::of));
-            // Where the queue is full, the committer is awake and looks by itself.
-            if let Some(committer) = self.committer.upgrade() {
-                let _ = committer.try_send(Request::Findings);
+            if made.elapsed() >= self.interval && self.state.entry > covered {
+                self.save();
+                (made, covered) = (Instant::now(), self.state.entry);
             }
         }
+        self.save();
+    }
+
+    fn take(&mut self, stored: Stored) {
+        let Stored { number, ledger, received_at, events, arrived, permit } = stored;
+        let began = Instant::now();
+        self.state.advance(number, &[ledger], &events, received_at);
+        drop((events, permit));
+        self.stats.detected(number, began.elapsed());
+        let findings = self.state.engine.take();
+        if findings.is_empty() {
+            return;
+        }
+        for finding in &findings {
+            self.stats.found(finding.detector, finding.severity.as_str(), arrived.elapsed());
+            say(finding);
+        }
+        self.outbox.put(findings.iter().map(FindingRow::of));
+        // Where the queue is full, the committer is awake and looks by itself.
+        if let Some(committer) = self.committer.upgrade() {
+            let _ = committer.try_send(Request::Findings);
+        }
+    }
+
+    fn save(&self) {
+        let State { entry, engine, totals, newest_event, newest_received } = &self.state;
+        let snapshot = Snapshot {
+            entry: *entry,
+            totals: totals.values().cloned().collect(),
+            unwritten: self.outbox.unwritten(),
+            newest_event: *newest_event,
+            newest_received: *newest_received,
+            detectors: engine.save(),
+        };
+        *lock(&self.snapshot) = Some(snapshot);
+    }
+}
+
+fn say(finding: &Finding) {
+    let Finding { detector, severity, principal_id: principal, sentence, .. } = finding;
+    if severity.pages() {
+        warn!(%detector, %severity, %principal, "{sentence}");
+    } else {
+        info!(%detector, %severity, %principal, "{sentence}");
     }
 }
