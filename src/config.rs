@@ -115,6 +115,17 @@ pub enum Source {
     OtlpGrpc(OtlpSource),
 }
 
+impl Source {
+    /// What it is, in a few words.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Http(http) => format!("http on {}", http.listen),
+            Self::Kafka(kafka) => format!("kafka at {}", kafka.brokers),
+            Self::OtlpGrpc(otlp) => format!("otlp_grpc on {}", otlp.listen),
+        }
+    }
+}
+
 /// `[[source]] kind = "http"`: bodies that are posted.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

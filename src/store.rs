@@ -64,6 +64,11 @@ impl Store {
         Folder::existing(journal_folder(&self.data))
     }
 
+    /// The journal from its first entry on.
+    pub fn journal(&self) -> Result<Reader> {
+        Ok(Reader::open(&self.disk(), 1)?)
+    }
+
     /// What is there now.
     pub fn view(&self) -> Result<View> {
         for _ in 0..TRIES {

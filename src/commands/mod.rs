@@ -1,7 +1,10 @@
 //! The commands, one file each; `main` reads the command line and calls one.
 
+pub mod check;
+pub mod dead_letters;
 pub mod demo;
 pub mod explain;
+pub mod journal;
 pub mod list;
 pub mod parse;
 pub mod query;

@@ -77,6 +77,7 @@ impl Run {
     pub fn run(self) -> Result<Ending> {
         let mut config = self.config.load()?;
         self.apply(&mut config);
+        super::check::check(&config)?;
         log_to_stderr(self.log_format);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

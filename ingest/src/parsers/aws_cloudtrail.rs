@@ -12,7 +12,7 @@
 
 mod operation;
 
-use super::Parser;
+use super::{Parser, append_or_open};
 use crate::json::{self, Raw, Text, object};
 use crate::payload::{Payload, Rejects};
 use crate::value::{address, event_id};
@@ -49,17 +49,11 @@ impl Parser for AwsCloudtrail {
     }
 
     fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects) {
-        for (position, text) in payload.records() {
+        append_or_open(payload, rejects, |text| {
             let mut record = Record::default();
-            match json::read_into(text, &mut record) {
-                Ok(()) => {
-                    if let Err(cause) = record.append_to(text, events) {
-                        rejects.push(position, cause);
-                    }
-                }
-                Err(cause) => rejects.push(position, cause),
-            }
-        }
+            json::read_into(text, &mut record).map_err(|cause| cause.to_string())?;
+            record.append_to(text, events)
+        });
     }
 }
 

@@ -13,7 +13,7 @@ mod call;
 mod failure;
 mod record;
 
-use super::Parser;
+use super::{Parser, append_or_open};
 use crate::json::{self, Raw, Text};
 use crate::payload::{Payload, Rejects};
 use crate::value::{address, event_id};
@@ -63,16 +63,10 @@ impl Parser for HashicorpVaultAudit {
     }
 
     fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects) {
-        for (position, record) in payload.records() {
-            match json::from_str::<Entry<'_>>(record) {
-                Ok(entry) => {
-                    if let Err(cause) = entry.append_to(record, events) {
-                        rejects.push(position, cause);
-                    }
-                }
-                Err(cause) => rejects.push(position, cause),
-            }
-        }
+        append_or_open(payload, rejects, |record| {
+            let entry: Entry<'_> = json::from_str(record).map_err(|cause| cause.to_string())?;
+            entry.append_to(record, events)
+        });
     }
 }
 

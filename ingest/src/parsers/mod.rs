@@ -9,6 +9,7 @@ mod okta_system_log;
 
 use crate::json;
 use crate::payload::{Payload, Rejects};
+use std::fmt::Display;
 use telltale_schema::EventBuilder;
 
 /// Turns the records of one log into events.
@@ -111,10 +112,10 @@ fn open(record: &str, depth: u8, found: &mut Vec<String>) {
 
 /// Hands every record to `append`; what that refuses is opened, so that a parser also reads its
 /// records in an exporter's envelope, and rejected when there is nothing inside.
-fn append_or_open(
+fn append_or_open<E: Display>(
     payload: &Payload,
     rejects: &mut Rejects,
-    mut append: impl FnMut(&str) -> Result<(), json::Error>,
+    mut append: impl FnMut(&str) -> Result<(), E>,
 ) {
     let mut inside = Vec::new();
     for (position, record) in payload.records() {

@@ -11,7 +11,7 @@
 mod kind;
 mod record;
 
-use super::Parser;
+use super::{Parser, append_or_open};
 use crate::json::{self, Lenient};
 use crate::payload::{Payload, Rejects};
 use crate::value::{address, event_id};
@@ -58,16 +58,10 @@ impl Parser for OktaSystemLog {
     }
 
     fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects) {
-        for (position, record) in payload.records() {
-            match json::from_str::<LogEvent<'_>>(record) {
-                Ok(event) => {
-                    if let Err(cause) = event.append_to(record, events) {
-                        rejects.push(position, cause);
-                    }
-                }
-                Err(cause) => rejects.push(position, cause),
-            }
-        }
+        append_or_open(payload, rejects, |record| {
+            let event: LogEvent<'_> = json::from_str(record).map_err(|cause| cause.to_string())?;
+            event.append_to(record, events)
+        });
     }
 }
 

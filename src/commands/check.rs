@@ -1,0 +1,76 @@
+//! `telltale check`: whether a configuration is sound, without starting anything.
+
+use super::{ConfigFile, Ending, did_you_mean};
+use crate::config::{Config, Source};
+use anyhow::{Result, ensure};
+use clap::Args;
+use std::net::ToSocketAddrs;
+use telltale_ingest::{PARSERS, parsers};
+
+/// Say whether a configuration file is sound, with a hint for a mistake
+///
+/// Reads the file and everything that it names; starts nothing and connects to nothing.
+#[derive(Args, Debug)]
+pub struct Check {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Check {
+    pub fn run(self) -> Result<Ending> {
+        let config = self.config.load()?;
+        check(&config)?;
+        let sources: Vec<_> = config.source.iter().map(Source::describe).collect();
+        let sources =
+            if sources.is_empty() { "http and otlp_grpc".to_owned() } else { sources.join(", ") };
+        anstream::println!(
+            "sound: data in `{}`, sources {sources}, {} detectors",
+            config.service.data.display(),
+            config.detectors()?.len()
+        );
+        Ok(Ending::Nothing)
+    }
+}
+
+/// What can be known to go wrong with `run` before anything is started.
+pub fn check(config: &Config) -> Result<()> {
+    ensure!(
+        config.sink.is_empty(),
+        "`[[sink]]` is for `scan` so far; `run` keeps findings in its data folder, where `telltale query 'SELECT * FROM findings' --data` reads them"
+    );
+    ensure!(config.service.segment_bytes >= 4096, "`segment_bytes` in `[service]` is below 4096");
+    ensure!(config.service.memory_bytes >= 1 << 20, "`memory_bytes` in `[service]` is below 1 MiB");
+    for source in &config.source {
+        match source {
+            Source::Http(http) => address(&http.listen)?,
+            Source::OtlpGrpc(otlp) => address(&otlp.listen)?,
+            Source::Kafka(kafka) => {
+                ensure!(
+                    !kafka.topics.is_empty(),
+                    "`[[source]] kind = \"kafka\"` names no `topics`"
+                );
+                for (topic, parser) in &kafka.parsers {
+                    ensure!(
+                        kafka.topics.contains(topic),
+                        "`parsers` of the Kafka source names the topic `{topic}`, which is not among its `topics`"
+                    );
+                    let names: Vec<_> = PARSERS.iter().map(|parser| parser.name()).collect();
+                    ensure!(
+                        parsers::by_name(parser).is_some(),
+                        "unknown parser `{parser}` of the topic `{topic}`{}",
+                        did_you_mean(parser, &names)
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn address(listen: &str) -> Result<()> {
+    ensure!(
+        listen.to_socket_addrs().is_ok(),
+        "`listen = \"{listen}\"` is no address; write it as `127.0.0.1:4318`"
+    );
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The service from outside: `run` the process, `senders` what they see, `kill` what no kill changes.
+
+mod kill;
+mod run;
+mod senders;

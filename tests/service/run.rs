@@ -1,0 +1,183 @@
+//! `telltale run` as a process of its own, and the commands that ask its data folder.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_telltale");
+/// How long a start, an answer or an end is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Everything happens every moment, so that a kill falls into any of it.
+const RESTLESS: &str = r#"
+[service]
+flush_interval = "200ms"
+snapshot_interval = "100ms"
+segment_bytes = 200000
+maintenance_interval = "1s"
+file_retention = "0s"
+"#;
+
+pub struct Running {
+    child: Child,
+    pub port: u16,
+}
+
+/// A data folder, and what may be done with it.
+pub struct Site {
+    folder: tempfile::TempDir,
+    extra: Vec<String>,
+}
+
+impl Site {
+    /// A folder whose service also gets the flags in `extra`.
+    pub fn new(extra: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("telltale.toml"), RESTLESS).expect("it is written");
+        Self { folder, extra: extra.iter().map(|flag| (*flag).to_owned()).collect() }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).current_dir(self.folder.path());
+        command.env("TELLTALE_CONFIG", self.folder.path().join("telltale.toml"));
+        command
+    }
+
+    /// Starts the service and waits until it is ready.
+    pub fn start(&self) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let port = listener.local_addr().expect("a bound socket has an address").port();
+        drop(listener);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log());
+        let child = self
+            .command(&["run", "--data", &self.data().display().to_string()])
+            .args(["--http", &format!("127.0.0.1:{port}")])
+            .args(&self.extra)
+            .stderr(log.expect("the log can be written"))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        let mut running = Running { child, port };
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if running.get("/readyz").is_some_and(|(status, _)| status == 200) {
+                return running;
+            }
+            if let Some(status) = running.child.try_wait().expect("a child can be asked") {
+                panic!("run ends with {status}: {}", self.said());
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        panic!("the service is never ready: {}", self.said());
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// What the service has logged.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    pub fn query(&self, sql: &str) -> Vec<Value> {
+        let data = self.data().display().to_string();
+        let rows = self.json(&["query", sql, "--data", &data, "--output", "json"]);
+        serde_json::from_value(rows).expect("a query gives an array")
+    }
+
+    pub fn status(&self) -> Value {
+        let data = self.data().display().to_string();
+        self.json(&["status", "--data", &data, "--output", "json"])
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.command(arguments).output().expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        serde_json::from_slice(&output.stdout).expect("the output is JSON")
+    }
+
+    /// How often each event is there, by its id.
+    pub fn held(&self) -> BTreeMap<String, u64> {
+        let rows = self.query("SELECT event_id, count(*) AS n FROM events GROUP BY event_id");
+        let pair = |row: &Value| Some((row["event_id"].to_string(), row["n"].as_u64()?));
+        rows.iter().filter_map(pair).collect()
+    }
+}
+
+impl Running {
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    fn agent() -> ureq::Agent {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build();
+        config.into()
+    }
+
+    /// Status and body; `None` when nobody answers.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut answer = Self::agent().get(self.url(path)).call().ok()?;
+        Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
+    }
+
+    /// The same for a body that is posted.
+    pub fn post(&self, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Option<(u16, String)> {
+        post(self.port, path, body, headers)
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// SIGTERM; panics unless it ends in order.
+    pub fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        assert!(sent.success());
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                assert!(status.success(), "it ends with {status}");
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        panic!("it does not end");
+    }
+}
+
+/// Posts to whatever listens on a port.
+pub fn post(port: u16, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Option<(u16, String)> {
+    let mut request = Running::agent().post(format!("http://127.0.0.1:{port}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut answer = request.send(body).ok()?;
+    Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
+}
+
+/// A CloudTrail record like any other.
+pub fn record(number: usize) -> String {
+    format!(
+        r#"{{"eventVersion":"1.08","userIdentity":{{"type":"IAMUser","principalId":"AIDAEXAMPLE","arn":"arn:aws:iam::111122223333:user/ci","accountId":"111122223333","accessKeyId":"AKIAEXAMPLE{:03}","userName":"ci"}},"eventTime":"2026-03-01T{:02}:{:02}:{:02}Z","eventSource":"s3.amazonaws.com","eventName":"ListBuckets","awsRegion":"eu-west-1","sourceIPAddress":"198.51.100.7","userAgent":"aws-cli/2.15","requestParameters":null,"responseElements":null,"eventID":"00000000-0000-4000-8000-{number:012}","eventType":"AwsApiCall","recipientAccountId":"111122223333"}}"#,
+        number % 7,
+        number / 3600 % 24,
+        number / 60 % 60,
+        number % 60
+    )
+}
