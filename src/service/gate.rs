@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use telltale_ingest::sources::{Delivery, Receipt, Refusal, Take};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::error;
 
 /// How long a delivery waits for memory before it is refused.
@@ -71,15 +71,21 @@ impl Gate {
         lock(&self.requests).is_some()
     }
 
+    /// Memory for what is under way, once there is some.
+    async fn memory(&self, kib: u32) -> Result<OwnedSemaphorePermit, Refusal> {
+        let waiting = Arc::clone(&self.memory).acquire_many_owned(kib);
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(permit) => permit.map_err(|_| Refusal::Closed),
+            Err(_) => Err(Refusal::Busy),
+        }
+    }
+
     async fn pass(self: Arc<Self>, delivery: Delivery) -> Result<Receipt, Refusal> {
         let arrived = Instant::now();
         let requests = lock(&self.requests).clone().ok_or(Refusal::Closed)?;
         let kib = u32::try_from(delivery.len() * SHARE / 1024 + 1).unwrap_or(u32::MAX);
-        let waiting = Arc::clone(&self.memory).acquire_many_owned(kib.min(self.memory_kib));
-        let permit = match tokio::time::timeout(PATIENCE, waiting).await {
-            Ok(permit) => permit.map_err(|_| Refusal::Closed)?,
-            Err(_) => return Err(Refusal::Busy),
-        };
+        let kib = kib.min(self.memory_kib);
+        let mut permit = self.memory(kib).await?;
         let turn = Arc::clone(&self.parsing).acquire_owned().await.map_err(|_| Refusal::Closed)?;
         let intake = Arc::clone(&self.intake);
         let key = delivery
@@ -94,6 +100,11 @@ impl Gate {
             error!(%cause, "a parser panicked, which is a fault of telltale");
             Refusal::Broken
         })??;
+        // What was compressed turns out to be larger than it looked.
+        let whole = u32::try_from(prepared.encoded.len() * 2 / 1024).unwrap_or(u32::MAX);
+        if whole.min(self.memory_kib) > kib {
+            permit.merge(self.memory(whole.min(self.memory_kib) - kib).await?);
+        }
         let rejects = std::mem::take(&mut prepared.rejects);
         let ledger = prepared.ledger.clone();
         self.stats.received(&ledger);

@@ -39,7 +39,27 @@ impl Intake {
     pub fn prepare(&self, delivery: Delivery, received_at: Micros) -> Result<Prepared, Refusal> {
         let mut parsed = Parsed::default();
         for piece in delivery.pieces {
-            self.read(&delivery.source, &delivery.partition, piece, received_at, &mut parsed)?;
+            let (source, partition) = (&delivery.source, &delivery.partition);
+            let before = (parsed.events.len(), parsed.dead_letters.len(), parsed.records_rejected);
+            let position = piece.offsets.first().copied().unwrap_or_default();
+            match self.read(source, partition, piece, received_at, &mut parsed) {
+                Ok(()) => {}
+                // A sender of a body can send it in parts; a message is what it is.
+                Err(cause) if delivery.position.is_none() => return Err(cause),
+                Err(cause) => {
+                    parsed.events.truncate(before.0);
+                    parsed.dead_letters.truncate(before.1);
+                    parsed.records_rejected = before.2 + 1;
+                    parsed.rejects.count(position, &cause);
+                    parsed.dead_letters.push(DeadLetter {
+                        source: source.to_string(),
+                        partition: partition.to_string(),
+                        position,
+                        reason: cause.to_string(),
+                        ..DeadLetter::default()
+                    });
+                }
+            }
         }
         let read: usize = parsed.events.iter().map(EventBatch::len).sum();
         let events = once(parsed.events);
@@ -163,4 +183,73 @@ fn once(batches: Vec<EventBatch>) -> Vec<EventBatch> {
         batch.filter(&keep)
     });
     kept.filter(|batch| !batch.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use telltale_ingest::redact::Key;
+
+    const RECORD: &str = r#"{"eventVersion":"1.08","userIdentity":{"type":"IAMUser","arn":"arn:aws:iam::111122223333:user/ci"},"eventTime":"2026-03-01T00:00:00Z","eventSource":"s3.amazonaws.com","eventName":"ListBuckets","awsRegion":"eu-west-1","eventID":"1"}"#;
+
+    fn prepare(
+        pieces: Vec<(Vec<u8>, Vec<u64>)>,
+        position: Option<u64>,
+    ) -> Result<Prepared, Refusal> {
+        let intake = Intake {
+            redactor: Redactor::new(&Key::from_bytes([1; 32])),
+            limits: Limits::default(),
+            delivery_bytes: 1 << 20,
+        };
+        let pieces = pieces.into_iter().map(|(bytes, offsets)| Piece {
+            parser: None,
+            origin: "test".into(),
+            are_lines: true,
+            bytes: bytes.into(),
+            offsets: offsets.into(),
+        });
+        let (source, partition) = ("kafka".into(), "audit/0".into());
+        let delivery = Delivery { source, partition, pieces: pieces.collect(), position };
+        intake.prepare(delivery, 1)
+    }
+
+    fn places(prepared: &Prepared) -> Vec<(u64, &str)> {
+        prepared.dead_letters.iter().map(|l| (l.position, l.text.as_str())).collect()
+    }
+
+    #[test]
+    fn a_bad_message_is_a_dead_letter_at_its_offset_and_harms_no_other() {
+        let lines = format!("{RECORD}\n{{\"x\":\nno json\n{}\n", RECORD.replace("\"1\"", "\"2\""));
+        let prepared = prepare(vec![(lines.into_bytes(), vec![7, 8, 12, 13])], Some(14)).unwrap();
+        assert_eq!(places(&prepared), [(8, "{\"x\":"), (12, "no json")]);
+        let ledger = &prepared.ledger;
+        assert_eq!((ledger.received, ledger.dead_letter, ledger.position), (4, 2, Some(14)));
+        assert_eq!(prepared.events.iter().map(EventBatch::len).sum::<usize>(), 2);
+    }
+
+    #[test]
+    fn a_message_that_is_a_bomb_is_a_dead_letter_a_body_that_is_one_is_refused() {
+        let padded = format!("{RECORD}{}\n", " ".repeat(1 << 20));
+        let bomb = zstd::encode_all(padded.repeat(3).as_bytes(), 3).unwrap();
+        let good = (RECORD.as_bytes().to_vec(), vec![1]);
+        let pieces = vec![good.clone(), (bomb, vec![2])];
+        let prepared = prepare(pieces.clone(), Some(3)).unwrap();
+        assert_eq!(places(&prepared), [(2, "")]);
+        assert_eq!(prepared.events.iter().map(EventBatch::len).sum::<usize>(), 1);
+        assert_eq!(prepared.ledger.received, 2);
+        assert!(matches!(prepare(pieces, None), Err(Refusal::Oversized(_))));
+        assert!(prepare(vec![good], None).is_ok());
+    }
+
+    #[test]
+    fn secrets_are_in_no_dead_letter() {
+        let text = "Authorization: Bearer ya29.A0ARrdaM-abcdefghijklmnopqrstuvwxyz0123456789";
+        let prepared = prepare(vec![(text.as_bytes().to_vec(), vec![1])], Some(2)).unwrap();
+        assert_eq!(prepared.dead_letters.len(), 1);
+        assert!(
+            !prepared.dead_letters[0].text.contains("abcdefghijkl"),
+            "{prepared:?}",
+            prepared = prepared.dead_letters[0]
+        );
+    }
 }

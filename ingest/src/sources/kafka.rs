@@ -237,12 +237,6 @@ impl KafkaSource {
             match self.take.take(delivery.clone()).await {
                 Ok(_) => return true,
                 Err(Refusal::Closed) => return false,
-                Err(cause @ Refusal::Oversized(_)) => {
-                    // Messages are far smaller than that, so it is a bomb: it is counted by
-                    // librdkafka's offset alone.
-                    error!(%cause, partition = %delivery.partition, "a message is passed over");
-                    return true;
-                }
                 Err(cause) => {
                     if !std::mem::replace(&mut said, true) {
                         warn!(%cause, partition = %delivery.partition, "waits");

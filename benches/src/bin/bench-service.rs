@@ -1,0 +1,155 @@
+//! `telltale run` against `telltale scan` of the same events, as processes of their own: events a
+//! second over HTTP with journal, lake and detectors on, and the latencies that the service itself
+//! reports at half of that rate.
+//!
+//! `cargo run --release --bin bench-service [-- FILE]`, as for `parse`; the `telltale` binary of the
+//! same build lies beside it.
+#![allow(clippy::print_stdout, reason = "what was measured is what it prints")]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use telltale_benches::input;
+
+/// Bytes of a body: what a shipper sends at once.
+const BODY_BYTES: usize = 512 << 10;
+/// Connections that post at the same time.
+const SENDERS: usize = 4;
+
+struct Service {
+    child: Child,
+    url: String,
+}
+
+impl Service {
+    fn start(binary: &Path, folder: &Path) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        drop(listener);
+        let config = folder.join("telltale.toml");
+        std::fs::write(&config, "[service]\nflush_interval = \"1s\"\nsnapshot_interval = \"5s\"\n")
+            .expect("there is room");
+        let child = Command::new(binary)
+            .args(["run", "--http", &address.to_string(), "--data"])
+            .arg(folder.join("data"))
+            .arg("--config")
+            .arg(&config)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        let service = Self { child, url: format!("http://{address}") };
+        while service.get("/readyz").is_none() {
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        service
+    }
+
+    fn get(&self, path: &str) -> Option<String> {
+        ureq::get(format!("{}{path}", self.url)).call().ok()?.body_mut().read_to_string().ok()
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Posts every body, at most `rate` events a second, and returns when detectors have seen all.
+    fn feed(&self, bodies: &[(usize, Vec<u8>)], rate: Option<f64>) -> f64 {
+        let (next, sent, started) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
+        std::thread::scope(|scope| {
+            for _ in 0..SENDERS {
+                scope.spawn(|| {
+                    let agent = ureq::Agent::new_with_defaults();
+                    while let Some((events, body)) =
+                        bodies.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        if let Some(rate) = rate {
+                            let due = sent.load(Ordering::Relaxed) as f64 / rate;
+                            let ahead = due - started.elapsed().as_secs_f64();
+                            if ahead > 0.0 {
+                                std::thread::park_timeout(Duration::from_secs_f64(ahead));
+                            }
+                        }
+                        sent.fetch_add(*events, Ordering::Relaxed);
+                        let url = format!("{}/v1/logs/aws_cloudtrail", self.url);
+                        while agent.post(&url).send(body).is_err() {
+                            std::thread::park_timeout(Duration::from_millis(50));
+                        }
+                    }
+                });
+            }
+        });
+        while self.metric("telltale_records_in_flight") > 0.0
+            || self.metric("telltale_detected_entry") + 2.0 < self.metric("telltale_journal_entry")
+        {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        started.elapsed().as_secs_f64()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn main() {
+    let bytes = input("aws_cloudtrail");
+    let folder = std::env::temp_dir().join(format!("telltale-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("there is room for the input");
+    let path = folder.join("input.json");
+    std::fs::write(&path, &bytes).expect("there is room for the input");
+    let binary = std::env::current_exe().expect("a program has a name").with_file_name("telltale");
+    let (mut bodies, mut body, mut events) = (Vec::new(), Vec::new(), 0);
+    let mut total = 0;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        body.extend_from_slice(line);
+        (events, total) = (events + 1, total + 1);
+        if body.len() >= BODY_BYTES {
+            bodies.push((std::mem::take(&mut events), std::mem::take(&mut body)));
+        }
+    }
+    bodies.push((events, body));
+    let (mut scans, mut runs) = (Vec::new(), Vec::new());
+    for round in 0..5 {
+        let started = Instant::now();
+        let scanned = Command::new(&binary)
+            .args(["scan", "--no-progress", "--output", "json"])
+            .arg(&path)
+            .stdout(Stdio::null())
+            .status();
+        assert!(scanned.is_ok_and(|status| status.code() <= Some(1)), "scan runs");
+        scans.push(f64::from(total) / started.elapsed().as_secs_f64());
+        let own = folder.join(round.to_string());
+        std::fs::create_dir_all(&own).expect("there is room");
+        let service = Service::start(&binary, &own);
+        runs.push(f64::from(total) / service.feed(&bodies, None));
+        drop(service);
+        std::fs::remove_dir_all(&own).expect("the folder is ours");
+    }
+    scans.sort_by(f64::total_cmp);
+    runs.sort_by(f64::total_cmp);
+    println!(
+        "{total} events: scan {:.0} a second, run over HTTP {:.0}, {:.2} times (medians of 5)",
+        scans[2],
+        runs[2],
+        runs[2] / scans[2]
+    );
+    let service = Service::start(&binary, &folder);
+    service.feed(&bodies, Some(runs[2] / 2.0));
+    println!("at half of that rate:");
+    for line in service.get("/metrics").unwrap_or_default().lines() {
+        if line.starts_with("telltale_stage_latency_seconds")
+            && (line.contains("\"0.5\"") || line.contains("\"0.99\""))
+        {
+            println!("  {line}");
+        }
+    }
+    drop(service);
+    std::fs::remove_dir_all(&folder).expect("the folder is ours");
+}
