@@ -1,7 +1,6 @@
 //! All SLIs over a stream of batches, in one pass and in bounded memory.
 
-use crate::engine::Tables;
-use crate::engine::{Consume, Engine, Running};
+use crate::engine::{Consume, Engine, Running, Tables};
 use crate::feed::Feed;
 use crate::{Objective, QueryError, Sli};
 use arrow_array::cast::AsArray;

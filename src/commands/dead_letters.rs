@@ -1,9 +1,9 @@
 //! `telltale dead-letters`: what was no event, and another try at it.
 
-use super::Ending;
+use super::{Ending, ResultForm};
 use crate::store::Store;
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -34,18 +34,8 @@ struct List {
     limit: usize,
 
     /// The form of the result
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table for people
-    Table,
-    /// CSV with a header
-    Csv,
-    /// One JSON array of rows
-    Json,
+    #[arg(long, value_enum, default_value_t = ResultForm::Table)]
+    output: ResultForm,
 }
 
 /// Send what was rejected to the running service again, after a parser has learnt to read it
@@ -79,13 +69,6 @@ impl DeadLetters {
 
 impl List {
     fn run(self) -> Result<Ending> {
-        let format = match self.output {
-            Output::Table => OutputFormat::Table {
-                max_width: terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
-            },
-            Output::Csv => OutputFormat::Csv,
-            Output::Json => OutputFormat::Json,
-        };
         let mut view = Store::open(&self.data)?.view()?;
         let rows = view.rows()?;
         let sql = format!(
@@ -93,7 +76,8 @@ impl List {
             self.limit
         );
         let tables = view.tables(&rows)?;
-        QueryStream::start_over(&sql, format, Box::new(io::stdout()), tables)?.finish()?;
+        QueryStream::start_over(&sql, self.output.format(), Box::new(io::stdout()), tables)?
+            .finish()?;
         Ok(Ending::Nothing)
     }
 }

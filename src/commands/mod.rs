@@ -16,7 +16,7 @@ pub mod status;
 use crate::config::Config;
 use crate::pipeline::{Progress, Reading};
 use anyhow::{Context, Result, anyhow};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use telltale_ingest::redact::Redactor;
 use telltale_ingest::sources::{Files, Limits};
 use telltale_ingest::{PARSERS, Parser, parsers};
+use telltale_queries::OutputFormat;
 use telltale_schema::Micros;
 
 /// How a command ends when nothing went wrong.
@@ -56,6 +57,30 @@ pub struct Input {
     /// Show no progress bar
     #[arg(long)]
     pub no_progress: bool,
+}
+
+/// The form in which the result of a query is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ResultForm {
+    /// A table for people
+    Table,
+    /// CSV with a header
+    Csv,
+    /// One JSON array of rows
+    Json,
+}
+
+impl ResultForm {
+    /// The same for the engine; a table is as wide as the terminal.
+    pub fn format(self) -> OutputFormat {
+        match self {
+            Self::Table => OutputFormat::Table {
+                max_width: terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
+            },
+            Self::Csv => OutputFormat::Csv,
+            Self::Json => OutputFormat::Json,
+        }
+    }
 }
 
 /// The configuration file, for commands that have one.

@@ -1,15 +1,15 @@
 //! `telltale query`: SQL over the events of raw logs.
 
-use super::{ConfigFile, Ending, Input, redactor, stop_on_signal};
+use super::{ConfigFile, Ending, Input, ResultForm, redactor, stop_on_signal};
 use crate::pipeline::{Progress, Seen};
 use crate::store::Store;
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use telltale_queries::{OutputFormat, QueryStream};
+use telltale_queries::QueryStream;
 
 /// Ask the events of audit logs a question in SQL
 ///
@@ -33,18 +33,8 @@ pub struct Query {
     config: ConfigFile,
 
     /// The form of the result
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table for people
-    Table,
-    /// CSV with a header
-    Csv,
-    /// One JSON array of rows
-    Json,
+    #[arg(long, value_enum, default_value_t = ResultForm::Table)]
+    output: ResultForm,
 }
 
 impl Query {
@@ -57,7 +47,7 @@ impl Query {
         let progress = Arc::new(Progress::default());
         let reading = self.input.reading(&config, &redactor, &progress)?;
         stop_on_signal(&progress)?;
-        let stream = QueryStream::start(&self.sql, self.format(), Box::new(io::stdout()))?;
+        let stream = QueryStream::start(&self.sql, self.output.format(), Box::new(io::stdout()))?;
         let seen = Seen::default();
         let intake = reading.run(|| {
             |batch| {
@@ -78,16 +68,6 @@ impl Query {
         Ok(if stopped { Ending::Interrupted } else { Ending::Nothing })
     }
 
-    fn format(&self) -> OutputFormat {
-        match self.output {
-            Output::Table => OutputFormat::Table {
-                max_width: terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)),
-            },
-            Output::Csv => OutputFormat::Csv,
-            Output::Json => OutputFormat::Json,
-        }
-    }
-
     /// Asks a data folder: `events`, `findings` and `dead_letters`.
     fn ask(&self, store: &Store) -> Result<Ending> {
         let mut view = store.view()?;
@@ -95,7 +75,7 @@ impl Query {
         let tables = view.tables(&rows)?;
         drop(rows);
         let out = Box::new(io::stdout());
-        let stream = QueryStream::start_over(&self.sql, self.format(), out, tables)?;
+        let stream = QueryStream::start_over(&self.sql, self.output.format(), out, tables)?;
         // A query that failed says so when it is finished.
         view.events(|batch| stream.push(&batch).is_ok() && !stream.is_satisfied())?;
         stream.finish()?;

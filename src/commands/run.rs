@@ -91,26 +91,12 @@ impl Run {
         if let Some(data) = &self.data {
             config.service.data.clone_from(data);
         }
+        let sources = &mut config.source;
         if let Some(listen) = &self.http {
-            let mut http = config.source.extract_if(.., |source| matches!(source, Source::Http(_)));
-            let mut settings = match http.next() {
-                Some(Source::Http(settings)) => settings,
-                _ => HttpSource::default(),
-            };
-            drop(http);
-            settings.listen.clone_from(listen);
-            config.source.push(Source::Http(settings));
+            listen_at(sources, listen, Source::Http(HttpSource::default()));
         }
         if let Some(listen) = &self.otlp_grpc {
-            let mut otlp =
-                config.source.extract_if(.., |source| matches!(source, Source::OtlpGrpc(_)));
-            let mut settings = match otlp.next() {
-                Some(Source::OtlpGrpc(settings)) => settings,
-                _ => OtlpSource::default(),
-            };
-            drop(otlp);
-            settings.listen.clone_from(listen);
-            config.source.push(Source::OtlpGrpc(settings));
+            listen_at(sources, listen, Source::OtlpGrpc(OtlpSource::default()));
         }
         if let Some(brokers) = &self.kafka {
             config.source.retain(|source| !matches!(source, Source::Kafka(_)));
@@ -127,6 +113,21 @@ impl Run {
             config.source.push(Source::Http(HttpSource::default()));
             config.source.push(Source::OtlpGrpc(OtlpSource::default()));
         }
+    }
+}
+
+/// Sets the address of the first source of `default`'s kind, which is added where there is none.
+fn listen_at(sources: &mut Vec<Source>, listen: &str, default: Source) {
+    let kind = std::mem::discriminant(&default);
+    let at = sources.iter().position(|source| std::mem::discriminant(source) == kind);
+    let at = at.unwrap_or_else(|| {
+        sources.push(default);
+        sources.len() - 1
+    });
+    match &mut sources[at] {
+        Source::Http(HttpSource { listen: own, .. })
+        | Source::OtlpGrpc(OtlpSource { listen: own, .. }) => listen.clone_into(own),
+        Source::Kafka(_) => {}
     }
 }
 

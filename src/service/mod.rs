@@ -114,7 +114,8 @@ impl Service {
         let Recovered { state, horizon, unwritten, entries, events } =
             recovery::recover(&self.data, disk.as_ref(), &lake, horizon, engine)?;
         // A journal that lost its files goes on behind what the snapshot and the lake have seen.
-        journal.go_on_after(state.entry.max(lake.flushed()?.into_iter().max().unwrap_or_default()));
+        let flushed = lake.flushed()?;
+        journal.go_on_after(flushed.into_iter().fold(state.entry, u64::max));
         let seconds = began.elapsed().as_secs_f64();
         info!(entries, events, seconds, "the journal is read");
         let outbox = Arc::new(Outbox::default());
@@ -127,7 +128,7 @@ impl Service {
         let snapshot = Arc::default();
         let keeper = Keeper {
             disk,
-            looked_at: lake.flushed()?,
+            looked_at: flushed,
             lake,
             stats: Arc::clone(&self.stats),
             interval: settings.flush_interval,
