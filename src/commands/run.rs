@@ -2,26 +2,17 @@
 
 use super::{ConfigFile, Ending};
 use crate::config::{Config, HttpSource, KafkaSource, OtlpSource, Source, default_group};
-use crate::service::gate::Entrance;
-use crate::service::{Service, server};
+use crate::service::Service;
+use crate::service::sources::Sources;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use telltale_ingest::redact::Redactor;
-use telltale_ingest::sources::http::{self, Http};
-use telltale_ingest::sources::kafka::{Kafka, KafkaSource as Consumer};
-use telltale_ingest::sources::otlp::Otlp;
-use telltale_ingest::sources::{Limits, Take};
-use tokio::net::TcpListener;
+use telltale_ingest::sources::Limits;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
-
-/// How long open requests may take once the service stops.
-const DRAIN: Duration = Duration::from_secs(5);
+use tracing::{info, warn};
 
 /// What is logged unless `TELLTALE_LOG` says otherwise.
 const LOG_FILTER: &str = "warn,telltale=info,telltale_ingest=info";
@@ -154,50 +145,23 @@ async fn serve(config: Config) -> Result<Ending> {
     let limits =
         Limits { block_bytes: config.scan.block_bytes, record_bytes: config.scan.record_bytes };
     let service = Arc::new(Service::new(&settings, limits, Redactor::new(&key))?);
-    let take: Arc<dyn Take> = Arc::new(Entrance(Arc::clone(&service.gate)));
     let (stopping, stop) = watch::channel(false);
+    let mut sources = Sources::new(&service, stop.clone());
     // Listens before the journal is read, so that whoever asks is told that it is.
-    let mut servers = Vec::new();
-    for source in &config.source {
-        match source {
-            Source::Http(http) => {
-                let plain_bytes = settings.delivery_bytes;
-                servers.push(listen(http, plain_bytes, &service, &take, stop.clone()).await?);
-            }
-            Source::OtlpGrpc(otlp) => {
-                servers.push(listen_for_otlp(otlp, &take, stop.clone()).await?);
-            }
-            Source::Kafka(_) => {}
-        }
-    }
+    sources.listen(&config).await?;
     let signals = listen_for_signals(stopping)?;
     let starting = Arc::clone(&service);
     let config = Arc::new(config);
     let of_start = Arc::clone(&config);
     let running = tokio::task::spawn_blocking(move || starting.start(&of_start)).await??;
-    let ended = Arc::new(AtomicBool::new(false));
-    let mut consumers = Vec::new();
-    for source in &config.source {
-        let Source::Kafka(kafka) = source else { continue };
-        consumers.push(consume(kafka, &take, &ended)?);
-    }
+    sources.read(&config)?;
     info!("ready");
-    let mut stopped = stop.clone();
+    let mut stopped = stop;
     // The sender lives in the task of the signals, so this ends with a signal.
     let _ = stopped.wait_for(|stop| *stop).await;
     info!("stopping: what is under way is stored first");
-    ended.store(true, Ordering::Relaxed);
-    for server in servers {
-        if tokio::time::timeout(DRAIN, server).await.is_err() {
-            warn!("requests that were still open are cut off");
-        }
-    }
+    sources.end().await;
     let drained = tokio::task::spawn_blocking(move || {
-        for consumer in consumers {
-            if consumer.join().is_err() {
-                error!("a Kafka source panicked, which is a fault of telltale");
-            }
-        }
         service.gate.close();
         running.join()
     });
@@ -206,87 +170,6 @@ async fn serve(config: Config) -> Result<Ending> {
     anyhow::ensure!(orderly, "a thread panicked, which is a fault of telltale");
     info!("everything received is stored");
     Ok(Ending::Nothing)
-}
-
-/// The tokens of a file, one on a line; none where there is no file.
-fn tokens(path: Option<&Path>) -> Result<Arc<[String]>> {
-    let Some(path) = path else { return Ok(Arc::default()) };
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the tokens in `{}`", path.display()))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let tokens: Vec<String> = lines.map(str::to_owned).collect();
-    anyhow::ensure!(!tokens.is_empty(), "`{}` holds no token", path.display());
-    Ok(tokens.into())
-}
-
-async fn bind(address: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on `{address}`"))
-}
-
-async fn listen_for_otlp(
-    settings: &OtlpSource,
-    take: &Arc<dyn Take>,
-    mut stop: watch::Receiver<bool>,
-) -> Result<tokio::task::JoinHandle<()>> {
-    let tokens = tokens(settings.tokens_file.as_deref())?;
-    let otlp = Otlp { take: Arc::clone(take), tokens, body_bytes: settings.body_bytes };
-    let listener = bind(&settings.listen).await?;
-    let address = listener.local_addr().context("a socket has an address")?;
-    info!(%address, "takes OTLP over gRPC");
-    Ok(tokio::spawn(async move {
-        let serving = otlp.serve(listener, async move {
-            let _ = stop.wait_for(|stop| *stop).await;
-        });
-        if let Err(cause) = serving.await {
-            error!(%cause, "the gRPC server ended");
-        }
-    }))
-}
-
-async fn listen(
-    settings: &HttpSource,
-    plain_bytes: usize,
-    service: &Arc<Service>,
-    take: &Arc<dyn Take>,
-    mut stop: watch::Receiver<bool>,
-) -> Result<tokio::task::JoinHandle<()>> {
-    let tokens = tokens(settings.tokens_file.as_deref())?;
-    let http =
-        Http { take: Arc::clone(take), body_bytes: settings.body_bytes, plain_bytes, tokens };
-    let router = http::routes(http).merge(server::routes(Arc::clone(service)));
-    let listener = bind(&settings.listen).await?;
-    let address = listener.local_addr().context("a socket has an address")?;
-    info!(%address, "takes bodies over HTTP");
-    Ok(tokio::spawn(async move {
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-            let _ = stop.wait_for(|stop| *stop).await;
-        });
-        if let Err(cause) = serving.await {
-            error!(%cause, "the HTTP server ended");
-        }
-    }))
-}
-
-fn consume(
-    settings: &KafkaSource,
-    take: &Arc<dyn Take>,
-    stop: &Arc<AtomicBool>,
-) -> Result<std::thread::JoinHandle<()>> {
-    let KafkaSource { brokers, topics, group, instance, parsers, properties } = settings.clone();
-    let kafka = Kafka { brokers, topics, group, instance, parsers, properties };
-    let consumer = Consumer::join(&kafka, Arc::clone(take))
-        .map_err(|cause| anyhow::anyhow!("the source `kafka` at `{}`: {cause}", kafka.brokers))?;
-    info!(
-        brokers = kafka.brokers,
-        topics = kafka.topics.join(","),
-        group = kafka.group,
-        "reads Kafka"
-    );
-    let (runtime, stop) = (tokio::runtime::Handle::current(), Arc::clone(stop));
-    std::thread::Builder::new()
-        .name("kafka".to_owned())
-        .spawn(move || consumer.run(&runtime, &stop))
-        .context("cannot start a thread")
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends the process at once: what is acknowledged

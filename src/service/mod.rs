@@ -3,7 +3,8 @@
 //! `gate` where sources hand over · `intake` bytes to what the journal takes · `committer` the one
 //! writer · `horizon` what was stored already · `watcher` detectors · `outbox` findings on their way
 //! to the journal · `keeper` journal to `lake` · `snapshot` what detectors know, in a file ·
-//! `recovery` all of it read at the start · `stats` metrics · `server` HTTP.
+//! `recovery` all of it read at the start · `stats` metrics · `server` HTTP · `sources` what is read,
+//! by the configuration.
 
 pub mod committer;
 pub mod gate;
@@ -15,6 +16,7 @@ pub mod outbox;
 pub mod recovery;
 pub mod server;
 pub mod snapshot;
+pub mod sources;
 pub mod stats;
 pub mod watcher;
 

@@ -1,0 +1,122 @@
+//! The sources of the configuration, started and ended: one file for each kind.
+//!
+//! A kind is a variant of [`Source`] with its settings, a file here that starts it, and the source
+//! itself in `telltale_ingest::sources`, which knows nothing of the configuration.
+
+mod http;
+mod kafka;
+mod otlp_grpc;
+
+use super::Service;
+use super::gate::Entrance;
+use crate::config::{Config, Source};
+use anyhow::{Context, Result};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use telltale_ingest::sources::Take;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+/// How long open requests may take once the service stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What reads and listens.
+pub struct Sources {
+    service: Arc<Service>,
+    take: Arc<dyn Take>,
+    /// Turns true when the service stops; the flag says the same to threads.
+    stop: watch::Receiver<bool>,
+    stopped: Arc<AtomicBool>,
+    servers: Vec<tokio::task::JoinHandle<()>>,
+    /// Threads, by the name of their source.
+    readers: Vec<(&'static str, std::thread::JoinHandle<()>)>,
+}
+
+impl Sources {
+    pub fn new(service: &Arc<Service>, stop: watch::Receiver<bool>) -> Self {
+        let take: Arc<dyn Take> = Arc::new(Entrance(Arc::clone(&service.gate)));
+        let stopped = Arc::default();
+        let service = Arc::clone(service);
+        Self { service, take, stop, stopped, servers: Vec::new(), readers: Vec::new() }
+    }
+
+    /// Starts what others connect to. It refuses whatever comes until the service is ready.
+    pub async fn listen(&mut self, config: &Config) -> Result<()> {
+        for source in &config.source {
+            match source {
+                Source::Http(settings) => {
+                    self.listen_http(settings, config.service.delivery_bytes).await?;
+                }
+                Source::OtlpGrpc(settings) => self.listen_otlp_grpc(settings).await?,
+                Source::Kafka(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what goes and reads, once it is known how far it came.
+    pub fn read(&mut self, config: &Config) -> Result<()> {
+        for source in &config.source {
+            match source {
+                Source::Kafka(settings) => self.read_kafka(settings)?,
+                Source::Http(_) | Source::OtlpGrpc(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all of them; returns when what they had taken is settled or their time is over.
+    pub async fn end(self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        for server in self.servers {
+            if tokio::time::timeout(DRAIN, server).await.is_err() {
+                warn!("requests that were still open are cut off");
+            }
+        }
+        let readers = self.readers;
+        let joined = tokio::task::spawn_blocking(move || {
+            for (name, reader) in readers {
+                if reader.join().is_err() {
+                    error!("the source `{name}` panicked, which is a fault of telltale");
+                }
+            }
+        });
+        let _ = joined.await;
+    }
+
+    /// Runs `read` on a thread of its own, which returns soon after the flag is set.
+    fn on_thread(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&AtomicBool) + Send + 'static,
+    ) -> Result<()> {
+        let stopped = Arc::clone(&self.stopped);
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let reader = thread.spawn(move || read(&stopped)).context("cannot start a thread")?;
+        self.readers.push((name, reader));
+        Ok(())
+    }
+}
+
+/// Resolves when the service stops.
+async fn stopping(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn bind(address: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on `{address}`"))
+}
+
+/// The tokens of a file, one on a line; none where there is no file.
+fn tokens(path: Option<&Path>) -> Result<Arc<[String]>> {
+    let Some(path) = path else { return Ok(Arc::default()) };
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the tokens in `{}`", path.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let tokens: Vec<String> = lines.map(str::to_owned).collect();
+    anyhow::ensure!(!tokens.is_empty(), "`{}` holds no token", path.display());
+    Ok(tokens.into())
+}
