@@ -1,5 +1,6 @@
 //! The configuration file, `telltale.toml`. Every setting has a default, so none is needed.
 
+use crate::sinks;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -212,6 +213,11 @@ impl Config {
         // Whatever is wrong with a detector is said now and not after an hour of reading.
         config.detectors()?;
         Ok(config)
+    }
+
+    /// The sinks, by name, in their order.
+    pub fn sinks(&self) -> Result<Vec<sinks::Named>> {
+        Ok(sinks::named(&self.sink)?)
     }
 
     /// The detectors to run, one of each table, in their order.

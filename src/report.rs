@@ -148,7 +148,7 @@ pub fn write_finding(out: &mut impl Write, finding: &Finding) -> io::Result<()> 
             Some(p) => format!(", p = {p:.2e}"),
             None => String::new(),
         };
-        line(dimension.name, &format!("{}{usual}{probability}", dimension.observed))?;
+        line(&dimension.name, &format!("{}{usual}{probability}", dimension.observed))?;
     }
     let ids: Vec<_> = finding.event_ids.iter().take(3).map(ToString::to_string).collect();
     line(

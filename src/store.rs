@@ -2,14 +2,14 @@
 
 use crate::journal::disk::Folder;
 use crate::journal::tables::{self, Numbered};
-use crate::journal::{DeadLetter, Entry, FindingRow, Ledger, Reader};
+use crate::journal::{DeadLetter, Entry, Ledger, Reader};
 use crate::service::lake::Lake;
 use crate::service::{journal_folder, snapshot};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use telltale_queries::{Table, Tables};
-use telltale_schema::EventBatch;
+use telltale_schema::{EventBatch, Finding};
 
 /// A data folder to read from.
 pub struct Store {
@@ -30,7 +30,7 @@ pub struct View {
 /// What the journal holds beside its events.
 #[derive(Default)]
 pub struct Rows {
-    pub findings: Vec<Numbered<FindingRow>>,
+    pub findings: Vec<Numbered<Finding>>,
     pub dead_letters: Vec<Numbered<DeadLetter>>,
 }
 

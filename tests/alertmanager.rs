@@ -13,14 +13,14 @@ use support::{PATIENCE, Request, Server};
 use telltale::sinks::alertmanager::{Alertmanager, Settings};
 use telltale::sinks::{self, Sink, SinkError};
 use telltale_schema::time::{DAY, parse_instant};
-use telltale_schema::{Dimension, EventId, Finding, Severity};
+use telltale_schema::{Dimension, EventId, Finding, PrincipalKind, Severity};
 
 /// A finding of three days in January 2026, which is the past whenever this runs.
 fn finding(id: &str, principal: &str, severity: Severity) -> Finding {
     let raised_at = parse_instant("2026-01-05T10:00:00Z").expect("the instant is RFC 3339");
     Finding {
         id: id.into(),
-        detector: "leaked_credential",
+        detector: "leaked_credential".into(),
         severity,
         title: format!("Key of {principal} used from an unknown network"),
         sentence: format!("A key of {principal} was used from 203.0.113.9."),
@@ -28,7 +28,7 @@ fn finding(id: &str, principal: &str, severity: Severity) -> Finding {
         log: "aws_cloudtrail".into(),
         tenant: Some("123456789012".into()),
         principal_id: principal.into(),
-        principal_kind: "service_account",
+        principal_kind: PrincipalKind::ServiceAccount,
         credential_id: Some("AKIAEXAMPLEEXAMPLE00".into()),
         child_credential_ids: Vec::new(),
         target_ids: Vec::new(),
@@ -38,15 +38,15 @@ fn finding(id: &str, principal: &str, severity: Severity) -> Finding {
         first_seen: raised_at,
         last_seen: raised_at + 2 * DAY,
         dimensions: vec![Dimension {
-            name: "network",
+            name: "network".into(),
             observed: "203.0.113.9".into(),
             usual: "198.51.100.0/24".into(),
             probability: Some(0.00012),
         }],
         event_ids: vec![EventId([0x11; 16])],
         event_count: 3,
-        attack: &["T1078.004"],
-        owasp_nhi: &["NHI2:2025"],
+        attack: Finding::ids(&["T1078.004"]),
+        owasp_nhi: Finding::ids(&["NHI2:2025"]),
     }
 }
 

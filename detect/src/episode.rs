@@ -246,7 +246,7 @@ impl<D: Copy + Ord> Episode<D> {
         event_ids.truncate(Finding::MAX_EVENTS);
         Finding {
             id: finding_id(page.detector, account, self.day),
-            detector: page.detector,
+            detector: page.detector.into(),
             severity,
             title: String::new(),
             sentence: String::new(),
@@ -254,7 +254,7 @@ impl<D: Copy + Ord> Episode<D> {
             log: self.who.log.clone(),
             tenant: self.who.tenant.clone(),
             principal_id: self.who.principal_id.clone(),
-            principal_kind: self.who.principal_kind.as_str(),
+            principal_kind: self.who.principal_kind,
             credential_id: justify.iter().find_map(|item| item.credential_id.clone()),
             child_credential_ids: Vec::new(),
             target_ids: distinct(justify.iter().filter_map(|item| item.target_id.clone())),
@@ -266,8 +266,8 @@ impl<D: Copy + Ord> Episode<D> {
             dimensions: Vec::new(),
             event_ids,
             event_count,
-            attack: page.attack,
-            owasp_nhi: page.owasp_nhi,
+            attack: Finding::ids(page.attack),
+            owasp_nhi: Finding::ids(page.owasp_nhi),
         }
     }
 }
@@ -358,7 +358,7 @@ pub fn dimensions<D: Copy + Ord>(
                 text.push_str(&format!(" and {rest} more"));
             }
             Dimension {
-                name: name(kind),
+                name: name(kind).into(),
                 observed: text,
                 usual: items[0].usual.clone(),
                 probability: probability(kind, &items),

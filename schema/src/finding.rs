@@ -1,11 +1,13 @@
 //! What a detector reports: one misused identity, when, how unusual, why, and what to do next.
 
-use crate::event::EventId;
+use crate::event::{EventId, PrincipalKind};
 use crate::time::Micros;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// How loud a finding is. `High` and above page somebody; below is for a ticket or a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     Informational,
@@ -54,10 +56,10 @@ impl fmt::Display for Severity {
 }
 
 /// One way in which the behaviour was unusual.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dimension {
     /// `network`, `tool`, `targets`, `silence` …
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What was seen.
     pub observed: String,
     /// What was usual; empty where there is nothing to compare with.
@@ -67,12 +69,12 @@ pub struct Dimension {
 }
 
 /// A finding. Two findings with the same `id` are one: the later says more of the same episode.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// Hex of a hash of detector, principal and episode start.
     pub id: String,
     /// The detector's name.
-    pub detector: &'static str,
+    pub detector: Cow<'static, str>,
     pub severity: Severity,
     /// A few words: what happened to whom.
     pub title: String,
@@ -83,7 +85,7 @@ pub struct Finding {
     pub log: String,
     pub tenant: Option<String>,
     pub principal_id: String,
-    pub principal_kind: &'static str,
+    pub principal_kind: PrincipalKind,
     /// The credential in whose use the misuse shows.
     pub credential_id: Option<String>,
     /// Credentials that it minted, and theirs, in order of minting.
@@ -102,12 +104,17 @@ pub struct Finding {
     /// How many there were, listed or not.
     pub event_count: u64,
     /// ATT&CK technique ids.
-    pub attack: &'static [&'static str],
+    pub attack: Vec<Cow<'static, str>>,
     /// OWASP Non-Human Identities Top 10 ids.
-    pub owasp_nhi: &'static [&'static str],
+    pub owasp_nhi: Vec<Cow<'static, str>>,
 }
 
 impl Finding {
     /// Bound on `event_ids` and the other lists of one finding.
     pub const MAX_EVENTS: usize = 20;
+
+    /// Ids of a catalogue, as `attack` and `owasp_nhi` hold them.
+    pub fn ids(known: &'static [&'static str]) -> Vec<Cow<'static, str>> {
+        known.iter().copied().map(Cow::Borrowed).collect()
+    }
 }

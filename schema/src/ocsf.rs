@@ -10,6 +10,7 @@
 //! Every attribute here exists since 1.6.0, so a reader of 1.6 to 1.9 understands all of it.
 
 use crate::attack;
+use crate::event::PrincipalKind;
 use crate::finding::Finding;
 use crate::time::{Micros, format_instant};
 use serde_json::{Value, json};
@@ -70,7 +71,7 @@ pub fn detection_finding(finding: &Finding) -> Value {
         "observables": observables,
         "remediation": {
             "desc": next_steps(finding),
-            "references": [runbook(finding.detector)],
+            "references": [runbook(&finding.detector)],
         },
     }))
 }
@@ -85,7 +86,7 @@ pub fn ndjson_line(finding: &Finding) -> String {
 /// What to do, numbered, one step a line; the runbook alone where a finding names no step.
 pub fn next_steps(finding: &Finding) -> String {
     if finding.next_steps.is_empty() {
-        return format!("Follow {}.", runbook(finding.detector));
+        return format!("Follow {}.", runbook(&finding.detector));
     }
     let numbered = finding.next_steps.iter().enumerate();
     numbered.map(|(i, step)| format!("{}. {step}", i + 1)).collect::<Vec<_>>().join("\n")
@@ -184,13 +185,13 @@ fn evidences(finding: &Finding) -> Value {
 }
 
 /// OCSF's kinds of users have no name for a role, an agent or nobody: those are Other.
-fn user_type(principal_kind: &'static str) -> (u8, &'static str) {
+fn user_type(principal_kind: PrincipalKind) -> (u8, &'static str) {
     match principal_kind {
-        "human" => (1, "User"),
-        "system" => (3, "System"),
-        "service_account" | "workload" => (4, "Service"),
-        "unknown" => (0, "Unknown"),
-        other => (99, other),
+        PrincipalKind::Human => (1, "User"),
+        PrincipalKind::System => (3, "System"),
+        PrincipalKind::ServiceAccount | PrincipalKind::Workload => (4, "Service"),
+        PrincipalKind::Unknown => (0, "Unknown"),
+        other => (99, other.as_str()),
     }
 }
 
@@ -204,14 +205,14 @@ fn anomaly_analyses(finding: &Finding) -> Option<Value> {
     };
     let (mut anomalies, mut baselines) = (Vec::new(), Vec::new());
     for dimension in &finding.dimensions {
-        anomalies.push(observation(dimension.name, &dimension.observed));
+        anomalies.push(observation(&dimension.name, &dimension.observed));
         if !dimension.usual.is_empty() {
-            baselines.push(observation(dimension.name, &dimension.usual));
+            baselines.push(observation(&dimension.name, &dimension.usual));
         }
     }
     (!anomalies.is_empty()).then(|| {
         json!([{
-            "analysis_targets": [{ "name": finding.principal_id, "type": finding.principal_kind }],
+            "analysis_targets": [{ "name": finding.principal_id, "type": finding.principal_kind.as_str() }],
             "anomalies": anomalies,
             "baselines": baselines,
         }])
@@ -223,7 +224,7 @@ fn anomaly_analyses(finding: &Finding) -> Option<Value> {
 fn resources(finding: &Finding) -> Vec<Value> {
     let entry = |uid: &str, kind: &str, (role_id, role): (u8, &str)| json!({ "uid": uid, "type": kind, "role_id": role_id, "role": role });
     let (target, actor, affected) = ((1, "Target"), (2, "Actor"), (3, "Affected"));
-    let mut resources = vec![entry(&finding.principal_id, finding.principal_kind, actor)];
+    let mut resources = vec![entry(&finding.principal_id, finding.principal_kind.as_str(), actor)];
     resources.extend(finding.target_ids.iter().map(|id| entry(id, "identity", target)));
     resources.extend(finding.credential_id.iter().map(|id| entry(id, "credential", affected)));
     let children = finding.child_credential_ids.iter();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use telltale_schema::ocsf::{detection_finding, ndjson_line};
 use telltale_schema::time::parse_instant;
-use telltale_schema::{Dimension, EventId, Finding, Severity};
+use telltale_schema::{Dimension, EventId, Finding, PrincipalKind, Severity};
 
 fn at(text: &str) -> i64 {
     parse_instant(text).expect("a test's instant is RFC 3339")
@@ -18,7 +18,7 @@ fn at(text: &str) -> i64 {
 fn full() -> Finding {
     Finding {
         id: "5f1d7c0a9be24f6688b1a4a1c0d3e2f4".into(),
-        detector: "leaked_credential",
+        detector: "leaked_credential".into(),
         severity: Severity::Critical,
         title: "Key of ci-deploy used from an unknown network".into(),
         sentence: "AKIAEXAMPLEEXAMPLE00 of ci-deploy was used from 203.0.113.9 and minted a key."
@@ -27,7 +27,7 @@ fn full() -> Finding {
         log: "aws_cloudtrail".into(),
         tenant: Some("123456789012".into()),
         principal_id: "arn:aws:iam::123456789012:user/ci-deploy".into(),
-        principal_kind: "service_account",
+        principal_kind: PrincipalKind::ServiceAccount,
         credential_id: Some("AKIAEXAMPLEEXAMPLE00".into()),
         child_credential_ids: vec!["ASIAEXAMPLECHILD0001".into()],
         target_ids: vec!["arn:aws:iam::123456789012:role/admin".into()],
@@ -38,13 +38,13 @@ fn full() -> Finding {
         last_seen: at("2026-01-05T10:02:00Z"),
         dimensions: vec![
             Dimension {
-                name: "network",
+                name: "network".into(),
                 observed: "203.0.113.9".into(),
                 usual: "198.51.100.0/24".into(),
                 probability: Some(0.0001),
             },
             Dimension {
-                name: "sequence",
+                name: "sequence".into(),
                 observed: "who-am-I, then keys for itself".into(),
                 usual: String::new(),
                 probability: None,
@@ -52,8 +52,8 @@ fn full() -> Finding {
         ],
         event_ids: vec![EventId([0x11; 16]), EventId([0x22; 16])],
         event_count: 7,
-        attack: &["T1078.004", "T1528"],
-        owasp_nhi: &["NHI2:2025"],
+        attack: Finding::ids(&["T1078.004", "T1528"]),
+        owasp_nhi: Finding::ids(&["NHI2:2025"]),
     }
 }
 
@@ -61,10 +61,10 @@ fn full() -> Finding {
 fn bare() -> Finding {
     Finding {
         severity: Severity::Informational,
-        detector: "dormant_account",
+        detector: "dormant_account".into(),
         next_steps: Vec::new(),
         tenant: None,
-        principal_kind: "unknown",
+        principal_kind: PrincipalKind::Unknown,
         credential_id: None,
         child_credential_ids: Vec::new(),
         target_ids: Vec::new(),
@@ -72,8 +72,8 @@ fn bare() -> Finding {
         operations: Vec::new(),
         dimensions: Vec::new(),
         event_ids: Vec::new(),
-        attack: &[],
-        owasp_nhi: &[],
+        attack: Vec::new(),
+        owasp_nhi: Vec::new(),
         ..full()
     }
 }
@@ -115,7 +115,7 @@ fn what_a_finding_does_not_say_is_left_out() {
 
 #[test]
 fn unknown_technique_keeps_its_id() {
-    let event = detection_finding(&Finding { attack: &["T9999.001"], ..bare() });
+    let event = detection_finding(&Finding { attack: Finding::ids(&["T9999.001"]), ..bare() });
     assert_eq!(
         event["finding_info"]["attacks"],
         serde_json::json!([
@@ -137,19 +137,14 @@ fn instant_outside_the_calendar_has_no_text_form() {
 #[test]
 fn findings_agree_with_the_schema_of_ocsf() {
     let Some(schema) = schema() else { return };
-    for principal_kind in [
-        "service_account",
-        "workload",
-        "role",
-        "human",
-        "ai_agent",
-        "system",
-        "anonymous",
-        "unknown",
-    ] {
+    for principal_kind in PrincipalKind::ALL {
         for finding in [full(), bare()] {
             for severity in Severity::ALL {
-                let finding = Finding { principal_kind, severity: *severity, ..finding.clone() };
+                let finding = Finding {
+                    principal_kind: *principal_kind,
+                    severity: *severity,
+                    ..finding.clone()
+                };
                 let event = detection_finding(&finding);
                 assert_eq!(schema.faults(&event), Vec::<String>::new(), "{event:#}");
             }

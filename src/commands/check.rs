@@ -24,9 +24,10 @@ impl Check {
         let sources =
             if sources.is_empty() { "http and otlp_grpc".to_owned() } else { sources.join(", ") };
         anstream::println!(
-            "sound: data in `{}`, sources {sources}, {} detectors",
+            "sound: data in `{}`, sources {sources}, {} detectors, {} sinks",
             config.service.data.display(),
-            config.detectors()?.len()
+            config.detectors()?.len(),
+            config.sink.len()
         );
         Ok(Ending::Nothing)
     }
@@ -34,10 +35,7 @@ impl Check {
 
 /// What can be known to go wrong with `run` before anything is started.
 pub fn check(config: &Config) -> Result<()> {
-    ensure!(
-        config.sink.is_empty(),
-        "`[[sink]]` is for `scan` so far; `run` keeps findings in its data folder, where `telltale query 'SELECT * FROM findings' --data` reads them"
-    );
+    config.sinks()?;
     ensure!(config.service.segment_bytes >= 4096, "`segment_bytes` in `[service]` is below 4096");
     ensure!(config.service.memory_bytes >= 1 << 20, "`memory_bytes` in `[service]` is below 1 MiB");
     for source in &config.source {

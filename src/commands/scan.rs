@@ -171,14 +171,7 @@ impl Scan {
                 file.with_context(|| format!("cannot create `{}`", path.display()))?,
             ));
         }
-        for mut settings in tables {
-            let Some(toml::Value::String(kind)) = settings.remove("kind") else {
-                anyhow::bail!(
-                    "a `[[sink]]` table has no `kind`; it names the sink, see `telltale list sinks`"
-                );
-            };
-            all.push(sinks::build(&kind, settings)?);
-        }
+        all.extend(sinks::named(&tables)?.into_iter().map(|(_, sink)| sink));
         Ok(all)
     }
 

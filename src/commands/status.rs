@@ -1,6 +1,7 @@
 //! `telltale status`: what became of everything that was received.
 
 use super::{Ending, thousands};
+use crate::service::dispatch;
 use crate::store::Store;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -35,6 +36,9 @@ impl Status {
     pub fn run(self) -> Result<Ending> {
         let accounts = Store::open(&self.data)?.accounts()?;
         let residue = accounts.residue;
+        let names = dispatch::names(&self.data).into_iter();
+        let sinks = names.map(|name| Ok((dispatch::waiting(&self.data, &name)?, name)));
+        let sinks = sinks.collect::<Result<Vec<_>>>()?;
         let mut out = anstream::AutoStream::auto(io::stdout().lock());
         match self.output {
             Output::Json => {
@@ -57,6 +61,7 @@ impl Status {
                 let document = json!({
                     "sources": sources,
                     "residue": residue,
+                    "sinks": sinks.iter().map(|(waiting, name)| json!({ "name": name, "waiting": waiting })).collect::<Vec<_>>(),
                     "journal": { "entries": accounts.entries },
                 });
                 writeln!(out, "{document:#}")?;
@@ -78,6 +83,9 @@ impl Status {
                     writeln!(out, "{name:<32}{received:>14}{stored:>14}{duplicate:>14}{dead:>14}")?;
                 }
                 writeln!(out, "\nresidue {residue}")?;
+                for (waiting, name) in &sinks {
+                    writeln!(out, "sink {name}: {waiting} findings wait")?;
+                }
             }
         }
         Ok(Ending::Nothing)

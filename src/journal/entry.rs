@@ -8,7 +8,7 @@ use arrow_ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 use telltale_schema::columns::schema;
 use telltale_schema::compact::compact;
-use telltale_schema::{EventBatch, Micros};
+use telltale_schema::{EventBatch, Finding, Micros};
 
 /// Where events begin in a body, so that their columns are read where they lie.
 const ALIGNMENT: usize = 64;
@@ -28,7 +28,7 @@ pub struct Head {
     /// What became of what a source handed over; empty for an entry of findings.
     pub ledger: Vec<Ledger>,
     pub dead_letters: Vec<DeadLetter>,
-    pub findings: Vec<FindingRow>,
+    pub findings: Vec<Finding>,
 }
 
 /// What became of the records of one source and partition.
@@ -60,49 +60,6 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     pub const MAX_BYTES: usize = 64 << 10;
-}
-
-/// A finding as it is stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FindingRow {
-    pub finding_id: String,
-    pub detector: String,
-    pub severity: String,
-    pub log: String,
-    pub tenant: Option<String>,
-    pub principal_id: String,
-    pub principal_kind: String,
-    pub credential_id: Option<String>,
-    pub raised_at: Micros,
-    pub first_seen: Micros,
-    pub last_seen: Micros,
-    pub event_count: u64,
-    pub title: String,
-    pub evidence: String,
-    /// The whole as OCSF Detection Finding, one line of JSON.
-    pub ocsf: String,
-}
-
-impl FindingRow {
-    pub fn of(finding: &telltale_schema::Finding) -> Self {
-        Self {
-            finding_id: finding.id.clone(),
-            detector: finding.detector.to_owned(),
-            severity: finding.severity.as_str().to_owned(),
-            log: finding.log.clone(),
-            tenant: finding.tenant.clone(),
-            principal_id: finding.principal_id.clone(),
-            principal_kind: finding.principal_kind.to_owned(),
-            credential_id: finding.credential_id.clone(),
-            raised_at: finding.raised_at,
-            first_seen: finding.first_seen,
-            last_seen: finding.last_seen,
-            event_count: finding.event_count,
-            title: finding.title.clone(),
-            evidence: finding.sentence.clone(),
-            ocsf: telltale_schema::ocsf::detection_finding(finding).to_string(),
-        }
-    }
 }
 
 /// Events as an Arrow IPC stream, text copied out of the payload; no bytes where there are none.

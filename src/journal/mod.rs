@@ -19,7 +19,7 @@ pub mod reader;
 mod simulation;
 pub mod tables;
 
-pub use entry::{DeadLetter, Entry, FindingRow, Ledger};
+pub use entry::{DeadLetter, Entry, Ledger};
 pub use reader::Reader;
 
 use disk::{Disk, DiskFile, base_of, segment_name};
@@ -61,7 +61,7 @@ impl JournalError {
 }
 
 const SEGMENT_MAGIC: [u8; 8] = *b"telltale";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Magic, format, four bytes kept free, number of the first entry.
 const SEGMENT_HEAD: usize = 24;
 const FRAME_MAGIC: u32 = 0x4c4a_5454;

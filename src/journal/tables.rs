@@ -1,9 +1,9 @@
 //! Findings and dead letters as tables.
 
-use super::{DeadLetter, FindingRow};
+use super::DeadLetter;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
 use std::sync::Arc;
-use telltale_schema::Micros;
+use telltale_schema::{Finding, Micros, ocsf};
 
 /// A row with the number of the entry that it is from, and when that was written.
 pub struct Numbered<T> {
@@ -30,25 +30,28 @@ fn numbers(values: impl Iterator<Item = u64>) -> ArrayRef {
 }
 
 /// The table `findings`.
-pub fn findings(all: &[Numbered<FindingRow>]) -> RecordBatch {
+pub fn findings(all: &[Numbered<Finding>]) -> RecordBatch {
     let rows = || all.iter().map(|numbered| &numbered.row);
-    let text = |of: fn(&FindingRow) -> &str| texts(rows().map(|row| Some(of(row))));
+    let text = |of: fn(&Finding) -> &str| texts(rows().map(|finding| Some(of(finding))));
+    let ocsf: StringViewArray =
+        rows().map(|finding| Some(ocsf::detection_finding(finding).to_string())).collect();
     table(vec![
-        ("finding_id", text(|row| &row.finding_id)),
-        ("detector", text(|row| &row.detector)),
-        ("severity", text(|row| &row.severity)),
-        ("log", text(|row| &row.log)),
-        ("tenant", texts(rows().map(|row| row.tenant.as_deref()))),
-        ("principal_id", text(|row| &row.principal_id)),
-        ("principal_kind", text(|row| &row.principal_kind)),
-        ("credential_id", texts(rows().map(|row| row.credential_id.as_deref()))),
-        ("raised_at", instants(rows().map(|row| row.raised_at))),
-        ("first_seen", instants(rows().map(|row| row.first_seen))),
-        ("last_seen", instants(rows().map(|row| row.last_seen))),
-        ("event_count", numbers(rows().map(|row| row.event_count))),
-        ("title", text(|row| &row.title)),
-        ("evidence", text(|row| &row.evidence)),
-        ("ocsf", text(|row| &row.ocsf)),
+        ("finding_id", text(|finding| &finding.id)),
+        ("detector", text(|finding| &finding.detector)),
+        ("severity", text(|finding| finding.severity.as_str())),
+        ("log", text(|finding| &finding.log)),
+        ("tenant", texts(rows().map(|finding| finding.tenant.as_deref()))),
+        ("principal_id", text(|finding| &finding.principal_id)),
+        ("principal_kind", text(|finding| finding.principal_kind.as_str())),
+        ("credential_id", texts(rows().map(|finding| finding.credential_id.as_deref()))),
+        ("raised_at", instants(rows().map(|finding| finding.raised_at))),
+        ("first_seen", instants(rows().map(|finding| finding.first_seen))),
+        ("last_seen", instants(rows().map(|finding| finding.last_seen))),
+        ("event_count", numbers(rows().map(|finding| finding.event_count))),
+        ("title", text(|finding| &finding.title)),
+        ("evidence", text(|finding| &finding.sentence)),
+        // The whole as OCSF Detection Finding, one line of JSON.
+        ("ocsf", Arc::new(ocsf)),
         ("entry", numbers(all.iter().map(|numbered| numbered.entry))),
     ])
 }

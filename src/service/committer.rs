@@ -1,5 +1,6 @@
 //! The one thread that writes the journal: repeats out, a group to disk, then everybody is told.
 
+use super::dispatch::Mailbox;
 use super::horizon::Horizon;
 use super::intake::Prepared;
 use super::outbox::Outbox;
@@ -52,6 +53,8 @@ pub struct Committer {
     pub journal: Journal,
     pub horizon: Horizon,
     pub outbox: Arc<Outbox>,
+    /// Where findings go once they are in the journal: one for each sink.
+    pub mailboxes: Vec<Arc<Mailbox>>,
     pub stats: Arc<Stats>,
     /// The thread of the detectors, and the way to it.
     pub detectors: SyncSender<Stored>,
@@ -103,7 +106,7 @@ impl Committer {
         let mut candidates = Vec::with_capacity(group.len());
         candidates.extend(group.into_iter().filter_map(|store| self.candidate(store)));
         let findings = self.outbox.take();
-        let letter = findings.map(|findings| {
+        let letter = findings.clone().map(|findings| {
             let received_at = crate::commands::now();
             Head { received_at, findings, ..Head::default() }.encode(&[])
         });
@@ -116,6 +119,10 @@ impl Committer {
             Ok(first) => {
                 self.stats.synced(began.elapsed());
                 self.outbox.written();
+                let entries = candidates.len() as u64 + u64::from(letter.is_some());
+                for mailbox in &self.mailboxes {
+                    mailbox.put(first + entries - 1, findings.as_deref().unwrap_or_default());
+                }
                 if self.failing {
                     info!("the journal can be written again");
                     self.failing = false;

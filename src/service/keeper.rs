@@ -5,13 +5,15 @@ use super::snapshot::{self, Snapshot};
 use super::stats::Stats;
 use crate::journal::disk::Disk;
 use crate::journal::tables::{self, Numbered};
-use crate::journal::{DeadLetter, Entry, FindingRow, Reader, drop_segments};
+use crate::journal::{DeadLetter, Entry, Reader, drop_segments};
 use crate::pipeline::lock;
 use anyhow::Result;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use telltale_schema::Finding;
 use telltale_schema::compact::compact;
 use tracing::{debug, error, info};
 
@@ -34,6 +36,8 @@ pub struct Keeper {
     pub snapshot: Arc<Mutex<Option<Snapshot>>>,
     /// Number of the last entry that the snapshot on disk covers.
     pub covered: u64,
+    /// The same for each sink.
+    pub dispatched: Vec<Arc<AtomicU64>>,
     /// Number of the last entry that each table has looked at.
     pub looked_at: [u64; 3],
 }
@@ -45,7 +49,7 @@ const TICK: Duration = Duration::from_millis(200);
 #[derive(Default)]
 struct Chunk {
     events: Vec<arrow_array::RecordBatch>,
-    findings: Vec<Numbered<FindingRow>>,
+    findings: Vec<Numbered<Finding>>,
     dead_letters: Vec<Numbered<DeadLetter>>,
     bytes: usize,
     last: u64,
@@ -127,7 +131,8 @@ impl Keeper {
             }
         }
         let behind = self.looked_at.iter().min().copied().unwrap_or_default();
-        let last = behind.min(self.covered);
+        let dispatched = self.dispatched.iter().map(|noted| noted.load(Ordering::Relaxed));
+        let last = dispatched.fold(behind.min(self.covered), u64::min);
         let dropped = drop_segments(self.disk.as_ref(), last)?;
         if dropped > 0 {
             debug!(dropped, last, "segments of the journal are in the lake and dropped");

@@ -2,15 +2,17 @@
 //!
 //! `gate` where sources hand over · `intake` bytes to what the journal takes · `committer` the one
 //! writer · `horizon` what was stored already · `watcher` detectors · `outbox` findings on their way
-//! to the journal · `keeper` journal to `lake` · `snapshot` what detectors know, in a file ·
-//! `recovery` all of it read at the start · `stats` metrics · `server` HTTP · `sources` what is read,
+//! to the journal · `dispatch` findings from there to the sinks · `keeper` journal to `lake` ·
+//! `snapshot` what detectors know, in a file · `kept` such files · `recovery` all of it read at the start · `stats` metrics · `server` HTTP · `sources` what is read,
 //! by the configuration.
 
 pub mod committer;
+pub mod dispatch;
 pub mod gate;
 pub mod horizon;
 pub mod intake;
 pub mod keeper;
+pub mod kept;
 pub mod lake;
 pub mod outbox;
 pub mod recovery;
@@ -25,6 +27,7 @@ use crate::journal::Journal;
 use crate::journal::disk::{Disk, Folder};
 use anyhow::{Context, Result, bail};
 use committer::Committer;
+use dispatch::{Dispatcher, Mailbox};
 use gate::Gate;
 use horizon::Horizon;
 use intake::Intake;
@@ -38,7 +41,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use telltale_detect::engine::Engine;
 use telltale_ingest::redact::Redactor;
 use telltale_ingest::sources::Limits;
@@ -50,6 +53,9 @@ use watcher::Watcher;
 const WAITING: usize = 1024;
 /// Entries that wait for the detectors.
 const UNSEEN: usize = 1024;
+
+/// How long sinks may take for the last findings; what they do not take comes after a restart.
+const LAST_DELIVERY: Duration = Duration::from_secs(5);
 
 /// Folders of a data folder.
 pub fn journal_folder(data: &Path) -> PathBuf {
@@ -120,6 +126,13 @@ impl Service {
         journal.go_on_after(flushed.into_iter().fold(state.entry, u64::max));
         let seconds = began.elapsed().as_secs_f64();
         info!(entries, events, seconds, "the journal is read");
+        let mut dispatchers = Vec::new();
+        for (name, sink) in config.sinks()? {
+            let (disk, stats) = (disk.as_ref(), Arc::clone(&self.stats));
+            let dispatcher = Dispatcher::new(name, sink, &self.data, disk, found.last, stats)?;
+            dispatchers.push(dispatcher);
+        }
+        let mailboxes: Vec<_> = dispatchers.iter().map(Dispatcher::mailbox).collect();
         let outbox = Arc::new(Outbox::default());
         outbox.put(unwritten);
         let last = i64::try_from(found.last).unwrap_or(i64::MAX);
@@ -139,6 +152,7 @@ impl Service {
             data: self.data.clone(),
             snapshot: Arc::clone(&snapshot),
             covered: 0,
+            dispatched: dispatchers.iter().map(Dispatcher::noted).collect(),
         };
         self.gate.open(requests.clone(), state.totals.values());
         let watcher = Watcher {
@@ -154,6 +168,7 @@ impl Service {
             journal,
             horizon,
             outbox,
+            mailboxes: mailboxes.clone(),
             stats: Arc::clone(&self.stats),
             detectors,
             watcher: Some(watcher),
@@ -164,13 +179,17 @@ impl Service {
         let committer = thread("journal", move || committer.run(waiting))?;
         let (stop_keeper, stopped) = channel();
         let keeper = thread("lake", move || keeper.run(&stopped))?;
-        Ok(Running { committer, keeper, stop_keeper })
+        let sinks = dispatchers.into_iter().map(|sink| thread("sink", move || sink.run()));
+        let sinks = sinks.collect::<Result<_>>()?;
+        Ok(Running { committer, sinks, mailboxes, keeper, stop_keeper })
     }
 }
 
 /// The threads of a service.
 pub struct Running {
     committer: JoinHandle<()>,
+    sinks: Vec<JoinHandle<()>>,
+    mailboxes: Vec<Arc<Mailbox>>,
     keeper: JoinHandle<()>,
     stop_keeper: Sender<()>,
 }
@@ -180,8 +199,16 @@ impl Running {
     /// panicked.
     pub fn join(self) -> bool {
         let committer = self.committer.join();
+        self.mailboxes.iter().for_each(|mailbox| mailbox.close());
+        let until = Instant::now() + LAST_DELIVERY;
+        while Instant::now() < until && !self.sinks.iter().all(JoinHandle::is_finished) {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        // A sink that is still at it ends with the process.
+        let finished = self.sinks.into_iter().filter(JoinHandle::is_finished);
+        let sinks = finished.map(JoinHandle::join).fold(true, |sound, sink| sound & sink.is_ok());
         drop(self.stop_keeper);
-        self.keeper.join().is_ok() && committer.is_ok()
+        self.keeper.join().is_ok() && committer.is_ok() && sinks
     }
 }
 

@@ -5,13 +5,13 @@ use super::lake::Lake;
 use super::snapshot::{self, Snapshot};
 use super::watcher::State;
 use crate::journal::disk::Disk;
-use crate::journal::{Entry, FindingRow, Reader};
+use crate::journal::{Entry, Reader};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use telltale_detect::engine::Engine;
-use telltale_schema::Micros;
 use telltale_schema::time::HOUR;
+use telltale_schema::{Finding, Micros};
 use tracing::warn;
 
 /// What a data folder says.
@@ -20,7 +20,7 @@ pub struct Recovered {
     pub horizon: Horizon,
     /// Findings that are known and not in the journal, or not as they are now: the process ended
     /// between the events and what they say.
-    pub unwritten: Vec<FindingRow>,
+    pub unwritten: Vec<Finding>,
     /// Entries and events that were read from the journal.
     pub entries: u64,
     pub events: u64,
@@ -41,7 +41,7 @@ pub fn recover(
         newest_event: Micros::MIN,
         newest_received: Micros::MIN,
     };
-    let mut unwritten: BTreeMap<String, FindingRow> = BTreeMap::new();
+    let mut unwritten: BTreeMap<String, Finding> = BTreeMap::new();
     let mut in_lake = 0;
     if let Some(snapshot) = snapshot::read(data)? {
         let Snapshot { entry, totals, newest_event, newest_received, detectors, .. } = snapshot;
@@ -53,7 +53,7 @@ pub fn recover(
         (state.newest_event, state.newest_received) = (newest_event, newest_received);
         let totals = totals.into_iter();
         state.totals = totals.map(|l| ((l.source.clone(), l.partition.clone()), l)).collect();
-        unwritten.extend(snapshot.unwritten.into_iter().map(|row| (row.finding_id.clone(), row)));
+        unwritten.extend(snapshot.unwritten.into_iter().map(by_id));
         in_lake = lake.events.flushed()?;
         // An hour more, because the horizon forgets whole hours.
         let since = |newest: Micros| newest.saturating_sub(horizon.span()).saturating_sub(HOUR);
@@ -70,7 +70,7 @@ pub fn recover(
     }
     let covered = state.entry;
     let mut reader = Reader::open(disk, covered.min(in_lake) + 1)?;
-    let mut written: BTreeMap<String, FindingRow> = BTreeMap::new();
+    let mut written: BTreeMap<String, Finding> = BTreeMap::new();
     let (mut entries, mut events) = (0, 0);
     while let Some((number, body)) = reader.next_entry()? {
         let Entry { head, events: batches } = Entry::decode(number, body)?;
@@ -82,13 +82,16 @@ pub fn recover(
         entries += 1;
         if number > covered {
             state.advance(number, &head.ledger, &batches, head.received_at);
-            written.extend(head.findings.into_iter().map(|row| (row.finding_id.clone(), row)));
+            written.extend(head.findings.into_iter().map(by_id));
         }
     }
     state.engine.take();
-    let found = state.engine.findings();
-    unwritten.extend(found.iter().map(FindingRow::of).map(|row| (row.finding_id.clone(), row)));
-    let unwritten = unwritten.into_values().filter(|row| written.get(&row.finding_id) != Some(row));
-    let unwritten = unwritten.collect();
+    unwritten.extend(state.engine.findings().into_iter().map(by_id));
+    unwritten.retain(|id, finding| written.get(id) != Some(finding));
+    let unwritten = unwritten.into_values().collect();
     Ok(Recovered { state, horizon, unwritten, entries, events })
+}
+
+fn by_id(finding: Finding) -> (String, Finding) {
+    (finding.id.clone(), finding)
 }

@@ -29,6 +29,9 @@ pub struct Stats {
     pub detected_entry: IntGauge,
     pub findings: IntCounterVec,
     pub source_failures: IntCounterVec,
+    pub sink_findings: IntCounterVec,
+    pub sink_failures: IntCounterVec,
+    pub sink_waiting: IntGaugeVec,
 }
 
 /// The labels of what belongs to a partition.
@@ -51,6 +54,12 @@ impl Stats {
             registry.register(Box::new(counter.clone())).expect("each metric is registered once");
             counter
         };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels);
+            let gauges = gauges.expect("names and labels are those of Prometheus");
+            registry.register(Box::new(gauges.clone())).expect("each metric is registered once");
+            gauges
+        };
         let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help).expect("the name is one of Prometheus");
             registry.register(Box::new(gauge.clone())).expect("each metric is registered once");
@@ -61,12 +70,6 @@ impl Stats {
             "Records by what became of them: received = stored + duplicate + dead_letter + refused + in flight",
             &[PARTITION[0], PARTITION[1], "result"],
         );
-        let in_flight = IntGaugeVec::new(
-            Opts::new("telltale_records_in_flight", "Records read and not yet settled"),
-            &PARTITION,
-        )
-        .expect("names and labels are those of Prometheus");
-        registry.register(Box::new(in_flight.clone())).expect("each metric is registered once");
         let latency = GaugeVec::new(
             Opts::new(
                 "telltale_stage_latency_seconds",
@@ -82,7 +85,11 @@ impl Stats {
         };
         Self {
             records,
-            in_flight,
+            in_flight: gauges(
+                "telltale_records_in_flight",
+                "Records read and not yet settled",
+                &PARTITION,
+            ),
             latency,
             source_to_journal: histogram(),
             journal_to_detectors: histogram(),
@@ -125,6 +132,21 @@ impl Stats {
                 "telltale_source_failures_total",
                 "Times that a source could not be read",
                 &["source"],
+            ),
+            sink_findings: counters(
+                "telltale_sink_findings_total",
+                "Findings of a sink by what became of them: delivered, refused for good, dropped because too many waited",
+                &["sink", "result"],
+            ),
+            sink_failures: counters(
+                "telltale_sink_failures_total",
+                "Times that a sink did not take findings, which are offered again",
+                &["sink"],
+            ),
+            sink_waiting: gauges(
+                "telltale_sink_waiting",
+                "Findings that wait until a sink takes them",
+                &["sink"],
             ),
             registry,
         }

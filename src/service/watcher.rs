@@ -4,7 +4,7 @@ use super::committer::{Request, Stored};
 use super::outbox::Outbox;
 use super::snapshot::Snapshot;
 use super::stats::Stats;
-use crate::journal::{FindingRow, Ledger};
+use crate::journal::Ledger;
 use crate::pipeline::lock;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -96,10 +96,10 @@ impl Watcher {
             return;
         }
         for finding in &findings {
-            self.stats.found(finding.detector, finding.severity.as_str(), arrived.elapsed());
+            self.stats.found(&finding.detector, finding.severity.as_str(), arrived.elapsed());
             say(finding);
         }
-        self.outbox.put(findings.iter().map(FindingRow::of));
+        self.outbox.put(findings);
         // Where the queue is full, the committer is awake and looks by itself.
         if let Some(committer) = self.committer.upgrade() {
             let _ = committer.try_send(Request::Findings);

@@ -302,7 +302,7 @@ fn labels(finding: &Finding) -> Map<String, Value> {
         Severity::Critical => "critical",
     };
     texts([
-        ("alertname", finding.detector.to_owned()),
+        ("alertname", finding.detector.to_string()),
         ("severity", severity.to_owned()),
         ("page", finding.severity.pages().to_string()),
         ("principal", finding.principal_id.clone()),
@@ -313,7 +313,7 @@ fn labels(finding: &Finding) -> Map<String, Value> {
 }
 
 fn annotations(finding: &Finding, runbooks_url: Option<&str>) -> Map<String, Value> {
-    let runbook = ocsf::runbook(finding.detector);
+    let runbook = ocsf::runbook(&finding.detector);
     let runbook_url = match runbooks_url {
         Some(base) => format!("{}/{runbook}", base.trim_end_matches('/')),
         None => runbook,

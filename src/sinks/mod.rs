@@ -57,9 +57,45 @@ pub fn build(name: &str, settings: toml::Table) -> Result<Box<dyn Sink>, ConfigE
     }
 }
 
+/// A sink and what it is called.
+pub type Named = (String, Box<dyn Sink>);
+
+/// The sinks of `[[sink]]` tables with their names: `name`, or `kind` where there is none.
+pub fn named(tables: &[toml::Table]) -> Result<Vec<Named>, ConfigError> {
+    let mut all: Vec<Named> = Vec::new();
+    for table in tables {
+        let mut settings = table.clone();
+        let Some(toml::Value::String(kind)) = settings.remove("kind") else {
+            return Err(ConfigError::NoKind);
+        };
+        let name = match settings.remove("name") {
+            None => kind.clone(),
+            Some(toml::Value::String(name)) if is_name(&name) => name,
+            Some(_) => return Err(ConfigError::Name),
+        };
+        if all.iter().any(|(known, _)| *known == name) {
+            return Err(ConfigError::Twice(name));
+        }
+        all.push((name, build(&kind, settings)?));
+    }
+    Ok(all)
+}
+
+/// Whether a file may be called so.
+fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
 /// Why a `[[sink]]` table was not understood.
 #[derive(Debug, Error)]
 pub enum ConfigError {
+    #[error("a `[[sink]]` table has no `kind`; it names the sink, see `telltale list sinks`")]
+    NoKind,
+    #[error("`name` in a `[[sink]]` table is to be of letters, digits, `-` and `_`, at most 64")]
+    Name,
+    #[error("two `[[sink]]` tables are called `{0}`; give one of them another `name`")]
+    Twice(String),
     #[error("unknown sink `{name}` in `[[sink]]`{hint}")]
     Unknown { name: String, hint: String },
     #[error("settings of sink `{name}`: {cause}")]
@@ -86,6 +122,13 @@ pub enum SinkError {
     },
     #[error("sink `{sink}` was refused by {endpoint} with status {status}: {body}")]
     Refused { sink: &'static str, endpoint: String, status: u16, body: String },
+}
+
+impl SinkError {
+    /// Whether the other side will refuse the same findings at any time.
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::Refused { status: 400 | 413 | 422, .. })
+    }
 }
 
 /// `; did you mean …?` where a name is near, else what there is.

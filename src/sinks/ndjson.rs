@@ -133,12 +133,12 @@ impl Sink for Ndjson {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use telltale_schema::Severity;
+    use telltale_schema::{PrincipalKind, Severity};
 
     fn finding(id: &str) -> Finding {
         Finding {
             id: id.into(),
-            detector: "dormant_account",
+            detector: "dormant_account".into(),
             severity: Severity::High,
             title: String::new(),
             sentence: "It slept\nand woke.".into(),
@@ -146,7 +146,7 @@ mod tests {
             log: "okta_system_log".into(),
             tenant: None,
             principal_id: "svc@example.com".into(),
-            principal_kind: "service_account",
+            principal_kind: PrincipalKind::ServiceAccount,
             credential_id: None,
             child_credential_ids: Vec::new(),
             target_ids: Vec::new(),
@@ -158,8 +158,8 @@ mod tests {
             dimensions: Vec::new(),
             event_ids: Vec::new(),
             event_count: 0,
-            attack: &[],
-            owasp_nhi: &[],
+            attack: Vec::new(),
+            owasp_nhi: Vec::new(),
         }
     }
 

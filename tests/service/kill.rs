@@ -10,6 +10,8 @@ use crate::run::{Running, Site, post, record};
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use telltale_simulate::Estate;
@@ -30,7 +32,7 @@ impl Dice {
 }
 
 /// Days of a simulated company under attack, cut where the log changes.
-fn bodies() -> Vec<(&'static str, Vec<u8>)> {
+pub fn bodies() -> Vec<(&'static str, Vec<u8>)> {
     let estate = Estate { seed: 5, days: 7, identities: 60, ..Estate::default() };
     let mut bodies: Vec<(&'static str, Vec<u8>)> = Vec::new();
     for record in estate.stream() {
@@ -59,7 +61,7 @@ fn bodies() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Posts a body until it is acknowledged, wherever the service is by then.
-fn send(port: &AtomicU16, log: &str, body: &[u8]) {
+pub fn send(port: &AtomicU16, log: &str, body: &[u8]) {
     let until = Instant::now() + Duration::from_secs(120);
     while Instant::now() < until {
         let path = format!("/v1/logs/{log}");
@@ -77,6 +79,18 @@ fn findings(site: &Site) -> Vec<String> {
     let columns = "finding_id, detector, severity, principal_id, event_count, evidence";
     let rows = site.query(&format!("SELECT {columns} FROM findings ORDER BY finding_id"));
     rows.iter().map(ToString::to_string).collect()
+}
+
+const SINK: &str = "[[sink]]\nkind = \"ndjson\"\npath = \"told.ndjson\"\n";
+
+/// The last line of each finding in the file of the sink.
+pub fn told(site: &Site) -> BTreeMap<String, String> {
+    let lines = std::fs::read_to_string(site.file("told.ndjson")).unwrap_or_default();
+    let lines = lines.lines().map(|line| {
+        let finding: Value = serde_json::from_str(line).expect("a line is JSON");
+        (finding["finding_info"]["uid"].as_str().unwrap_or_default().to_owned(), line.to_owned())
+    });
+    lines.collect()
 }
 
 /// Kills and restarts until `done`, at most `most` times; gives the last one and the count.
@@ -109,7 +123,7 @@ fn killed_at_any_moment_it_loses_and_invents_nothing() {
     let (expected, events) = (findings(&quiet), quiet.held());
     assert!(expected.len() > 3, "there is something to find: {expected:?}");
 
-    let site = Site::new(&[]);
+    let site = Site::new(&[]).configured(SINK);
     let service = site.start();
     let (port, done, kills) = (AtomicU16::new(service.port), AtomicBool::new(false), kills());
     let pause = Duration::from_millis((kills as u64 * 300) / bodies.len() as u64);
@@ -137,6 +151,12 @@ fn killed_at_any_moment_it_loses_and_invents_nothing() {
     assert_eq!(doubled, 0);
     assert!(held.keys().eq(events.keys()), "the same events as undisturbed");
     assert_eq!(findings(&site), expected);
+    let told = told(&site);
+    for row in site.query("SELECT finding_id, ocsf FROM findings") {
+        let (id, ocsf) = (row["finding_id"].as_str(), row["ocsf"].as_str());
+        let last = id.and_then(|id| told.get(id));
+        assert_eq!(last.map(String::as_str), ocsf, "the sink heard last what is known");
+    }
     assert_eq!(site.status()["residue"], 0, "{}", site.said());
 }
 

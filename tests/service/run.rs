@@ -40,6 +40,18 @@ impl Site {
         Self { folder, extra: extra.iter().map(|flag| (*flag).to_owned()).collect() }
     }
 
+    /// Adds to its configuration.
+    pub fn configured(self, text: &str) -> Self {
+        std::fs::write(self.folder.path().join("telltale.toml"), format!("{RESTLESS}{text}"))
+            .expect("it is written");
+        self
+    }
+
+    /// A file beside the data folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }

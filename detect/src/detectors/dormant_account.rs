@@ -276,7 +276,7 @@ impl DormantAccount {
         let known = from - account.first_at;
         let hardly = observed_days(from, account) < HABIT_DAYS;
         let mut dimensions = vec![Dimension {
-            name: "silence",
+            name: "silence".into(),
             observed: spell(silence),
             usual: match hardly {
                 true => format!("unknown, seen for {} only", spell(known)),
@@ -286,7 +286,7 @@ impl DormantAccount {
         }];
         if let Some((probability, network, usual)) = &wake.network {
             dimensions.push(Dimension {
-                name: "network",
+                name: "network".into(),
                 observed: network.clone(),
                 usual: usual.clone(),
                 probability: Some(*probability),
@@ -294,7 +294,7 @@ impl DormantAccount {
         }
         if let Some((probability, tool)) = &wake.tool {
             dimensions.push(Dimension {
-                name: "tool",
+                name: "tool".into(),
                 observed: tool.clone(),
                 usual: String::new(),
                 probability: Some(*probability),
@@ -304,7 +304,7 @@ impl DormantAccount {
             if !operations.is_empty() {
                 let few: Vec<_> = operations.iter().take(6).map(String::as_str).collect();
                 dimensions.push(Dimension {
-                    name,
+                    name: name.into(),
                     observed: few.join(", "),
                     usual: "none of these".to_owned(),
                     probability: None,
@@ -321,7 +321,7 @@ impl DormantAccount {
         let (principal, silent) = (&who.principal_id, spell(silence));
         Finding {
             id: finding_id(NAME, key, from.div_euclid(DAY)),
-            detector: NAME,
+            detector: NAME.into(),
             severity,
             title: format!("{principal}: acts again after {silent}"),
             sentence: match hardly {
@@ -347,7 +347,7 @@ impl DormantAccount {
             log: who.log.clone(),
             tenant: who.tenant.clone(),
             principal_id: principal.clone(),
-            principal_kind: who.principal_kind.as_str(),
+            principal_kind: who.principal_kind,
             credential_id: wake.credential_id.clone(),
             child_credential_ids: Vec::new(),
             target_ids: Vec::new(),
@@ -364,8 +364,8 @@ impl DormantAccount {
             dimensions,
             event_ids: wake.events.iter().map(|(_, id)| *id).collect(),
             event_count: wake.count,
-            attack: PAGE.attack,
-            owasp_nhi: PAGE.owasp_nhi,
+            attack: Finding::ids(PAGE.attack),
+            owasp_nhi: Finding::ids(PAGE.owasp_nhi),
         }
     }
 
@@ -376,7 +376,7 @@ impl DormantAccount {
         let principal = &who.principal_id;
         Some(Finding {
             id: finding_id(NAME, key, account.last_at.div_euclid(DAY)),
-            detector: NAME,
+            detector: NAME.into(),
             severity: Severity::Informational,
             title: format!("{principal}: silent for {silent}"),
             sentence: format!(
@@ -390,7 +390,7 @@ impl DormantAccount {
             log: who.log.clone(),
             tenant: who.tenant.clone(),
             principal_id: principal.clone(),
-            principal_kind: who.principal_kind.as_str(),
+            principal_kind: who.principal_kind,
             credential_id: None,
             child_credential_ids: Vec::new(),
             target_ids: Vec::new(),
@@ -400,15 +400,15 @@ impl DormantAccount {
             first_seen: account.last_at,
             last_seen: account.last_at,
             dimensions: vec![Dimension {
-                name: "silence",
+                name: "silence".into(),
                 observed: silent,
                 usual: String::new(),
                 probability: None,
             }],
             event_ids: Vec::new(),
             event_count: 0,
-            attack: &[],
-            owasp_nhi: PAGE.owasp_nhi,
+            attack: Vec::new(),
+            owasp_nhi: Finding::ids(PAGE.owasp_nhi),
         })
     }
 }

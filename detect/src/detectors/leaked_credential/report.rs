@@ -146,7 +146,7 @@ pub fn exposed(page: &Page, exposed: u64, exposure: &Exposure) -> Finding {
     };
     Finding {
         id: finding_id(page.detector, exposed, exposure.reported_at),
-        detector: page.detector,
+        detector: page.detector.into(),
         severity: Severity::Critical,
         title: format!("{short}: credential reported as exposed is in use"),
         sentence: format!(
@@ -164,7 +164,7 @@ pub fn exposed(page: &Page, exposed: u64, exposure: &Exposure) -> Finding {
         log: uses.who.log.clone(),
         tenant: uses.who.tenant.clone(),
         principal_id: uses.who.principal_id.clone(),
-        principal_kind: uses.who.principal_kind.as_str(),
+        principal_kind: uses.who.principal_kind,
         credential_id: uses.credential_id.clone(),
         child_credential_ids: uses.children.clone(),
         target_ids: Vec::new(),
@@ -174,15 +174,15 @@ pub fn exposed(page: &Page, exposed: u64, exposure: &Exposure) -> Finding {
         first_seen: exposure.reported_at,
         last_seen: uses.last,
         dimensions: vec![Dimension {
-            name: "exposure",
+            name: "exposure".into(),
             observed: format!("{} uses after the report", uses.count),
             usual: "none".to_owned(),
             probability: None,
         }],
         event_ids,
         event_count: uses.count + 1,
-        attack: page.attack,
-        owasp_nhi: page.owasp_nhi,
+        attack: Finding::ids(page.attack),
+        owasp_nhi: Finding::ids(page.owasp_nhi),
     }
 }
 
