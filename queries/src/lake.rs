@@ -8,7 +8,7 @@ use crate::QueryError;
 use crate::export::parquet_properties;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, RecordBatch, new_null_array};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::{SessionConfig, SessionContext, cast, coalesce, col, lit};
@@ -23,8 +23,9 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
+use telltale_schema::columns::{Column, schema};
 use telltale_schema::time::UNKNOWN;
-use telltale_schema::{EventId, Micros};
+use telltale_schema::{EventBatch, EventId, Micros};
 use tokio::runtime::Runtime;
 
 /// Whose transaction carries the journal's numbers.
@@ -186,6 +187,28 @@ impl LakeTable {
         })
     }
 
+    /// Hands every event to `take`, in no order and without `raw`, until that has enough.
+    ///
+    /// Errors: as for [`LakeTable::open`]; a table that is none of events.
+    pub fn events(&self, mut take: impl FnMut(EventBatch) -> bool) -> Result<(), QueryError> {
+        let Some(LakeSnapshot { provider }) = self.snapshot()? else { return Ok(()) };
+        let session =
+            SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+        let kept = Column::ALL.iter().filter(|column| **column != Column::Raw);
+        let names: Vec<_> = kept.map(|column| column.name()).collect();
+        let rows = session.read_table(provider).and_then(|rows| rows.select_columns(&names));
+        let rows = rows.map_err(engine)?;
+        self.threads.block_on(async {
+            let mut batches = rows.execute_stream().await.map_err(engine)?;
+            while let Some(batch) = batches.next().await {
+                if !take(as_events(&batch.map_err(engine)?)?) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// The table as it is now; `None` while nothing was written to it.
     pub fn snapshot(&self) -> Result<Option<LakeSnapshot>, QueryError> {
         if self.table.version().is_none() {
@@ -195,6 +218,18 @@ impl LakeTable {
             self.threads.block_on(self.table.table_provider().into_future()).map_err(engine)?;
         Ok(Some(LakeSnapshot { provider }))
     }
+}
+
+/// Rows without `raw` as events; Parquet may give text in another layout.
+fn as_events(rows: &RecordBatch) -> Result<EventBatch, QueryError> {
+    let failed = |cause: String| QueryError::Engine(cause);
+    let columns = Column::ALL.iter().map(|column| match rows.column_by_name(column.name()) {
+        Some(values) => datafusion::arrow::compute::cast(values, &column.data_type()),
+        None => Ok(new_null_array(&column.data_type(), rows.num_rows())),
+    });
+    let columns = columns.collect::<Result<_, _>>().map_err(|cause| failed(cause.to_string()))?;
+    let batch = RecordBatch::try_new(schema(), columns).map_err(|c| failed(c.to_string()))?;
+    EventBatch::try_from(batch).map_err(|cause| failed(cause.to_string()))
 }
 
 fn lake(cause: DeltaTableError) -> QueryError {

@@ -5,6 +5,7 @@ pub mod dead_letters;
 pub mod demo;
 pub mod explain;
 pub mod journal;
+pub mod learn;
 pub mod list;
 pub mod parse;
 pub mod query;

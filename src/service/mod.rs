@@ -62,6 +62,25 @@ pub fn journal_folder(data: &Path) -> PathBuf {
     data.join("journal")
 }
 
+/// Takes the data folder for this process alone, as long as the file is open. It is made where it is
+/// missing.
+pub fn hold(data: &Path) -> Result<File> {
+    let shown = data.display();
+    std::fs::create_dir_all(data)
+        .with_context(|| format!("cannot make the data folder `{shown}`"))?;
+    let lock =
+        File::create(data.join("lock")).with_context(|| format!("cannot write to `{shown}`"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => bail!(
+            "a telltale runs on the data folder `{shown}`; stop it, or take another folder with `--data`"
+        ),
+        Err(std::fs::TryLockError::Error(cause)) => {
+            Err(cause).context(format!("cannot lock the data folder `{shown}`"))
+        }
+    }
+}
+
 /// A journal with its writer and its detectors, and the way in.
 pub struct Service {
     pub gate: Arc<Gate>,
@@ -75,22 +94,7 @@ impl Service {
     /// Takes the data folder, which is made where it is missing. Nothing is let in yet.
     pub fn new(settings: &Settings, limits: Limits, redactor: Redactor) -> Result<Self> {
         let data = settings.data.clone();
-        let shown = data.display();
-        std::fs::create_dir_all(&data)
-            .with_context(|| format!("cannot make the data folder `{shown}`"))?;
-        let lock = File::create(data.join("lock"))
-            .with_context(|| format!("cannot write to `{shown}`"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                bail!(
-                    "another telltale runs on the data folder `{shown}`; give each its own with `--data`"
-                )
-            }
-            Err(std::fs::TryLockError::Error(cause)) => {
-                return Err(cause).context(format!("cannot lock the data folder `{shown}`"));
-            }
-        }
+        let lock = hold(&data)?;
         let stats = Arc::new(Stats::new());
         let intake = Intake { redactor, limits, delivery_bytes: settings.delivery_bytes };
         let gate = Arc::new(Gate::new(intake, Arc::clone(&stats), settings.memory_bytes));

@@ -42,12 +42,13 @@ pub fn recover(
         newest_received: Micros::MIN,
     };
     let mut unwritten: BTreeMap<String, Finding> = BTreeMap::new();
-    let mut in_lake = 0;
+    let (mut in_lake, mut relearns) = (0, false);
     if let Some(snapshot) = snapshot::read(data)? {
         let Snapshot { entry, totals, newest_event, newest_received, detectors, .. } = snapshot;
         if let Err(cause) = state.engine.load(&detectors) {
-            warn!(%cause, "what detectors had learnt cannot be read; they begin with what the journal still holds");
+            warn!(%cause, "what detectors had learnt cannot be read; they begin with what the journal still holds. `telltale learn --lake` teaches them all that was stored");
             state.engine = engine()?;
+            relearns = true;
         }
         state.entry = entry;
         (state.newest_event, state.newest_received) = (newest_event, newest_received);
@@ -69,7 +70,8 @@ pub fn recover(
         result.and_then(|()| horizon.keep()).context("the ids of stored events cannot be kept")?;
     }
     let covered = state.entry;
-    let mut reader = Reader::open(disk, covered.min(in_lake) + 1)?;
+    let from = if relearns { 1 } else { covered.min(in_lake) + 1 };
+    let mut reader = Reader::open(disk, from)?;
     let mut written: BTreeMap<String, Finding> = BTreeMap::new();
     let (mut entries, mut events) = (0, 0);
     while let Some((number, body)) = reader.next_entry()? {
@@ -82,8 +84,11 @@ pub fn recover(
         entries += 1;
         if number > covered {
             state.advance(number, &head.ledger, &batches, head.received_at);
-            written.extend(head.findings.into_iter().map(by_id));
+        } else if relearns {
+            let events = batches.iter().flat_map(|batch| batch.events());
+            events.for_each(|event| state.engine.observe(&event));
         }
+        written.extend(head.findings.into_iter().map(by_id));
     }
     state.engine.take();
     unwritten.extend(state.engine.findings().into_iter().map(by_id));

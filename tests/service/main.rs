@@ -1,7 +1,9 @@
 //! The service from outside: `run` the process, `senders` what they see, `sinks` where
-//! findings go, `kill` what no kill changes.
+//! findings go, `kill` what no kill changes,
+//! `learn` what detectors know beforehand.
 
 mod kill;
+mod learn;
 mod run;
 mod senders;
 mod sinks;

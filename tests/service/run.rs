@@ -112,10 +112,15 @@ impl Site {
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.tell(arguments)).expect("the output is JSON")
+    }
+
+    /// What a command prints; panics unless it ends with 0.
+    pub fn tell(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().expect("the binary runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {said}");
-        serde_json::from_slice(&output.stdout).expect("the output is JSON")
+        String::from_utf8(output.stdout).expect("the output is text")
     }
 
     /// How often each event is there, by its id.
