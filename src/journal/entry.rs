@@ -80,17 +80,15 @@ pub fn encode_events(events: &[EventBatch]) -> Vec<u8> {
 }
 
 impl Head {
-    /// The body of a frame: length of the head, the head, the events.
-    pub fn encode(&self, events: &[u8]) -> Vec<u8> {
+    /// The body of a frame up to the events: length of the head, the head, room up to where events
+    /// begin.
+    pub fn encode(&self) -> Vec<u8> {
         let head = postcard::to_stdvec(self).expect("a head can be written to memory");
         let events_at = (4 + head.len()).next_multiple_of(ALIGNMENT);
-        let mut body = Vec::with_capacity(events_at + events.len());
+        let mut body = Vec::with_capacity(events_at);
         body.extend_from_slice(&(head.len() as u32).to_le_bytes());
         body.extend_from_slice(&head);
-        if !events.is_empty() {
-            body.resize(events_at, 0);
-            body.extend_from_slice(events);
-        }
+        body.resize(events_at, 0);
         body
     }
 

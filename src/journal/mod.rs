@@ -70,6 +70,9 @@ const FRAME_HEAD: usize = 32;
 /// No entry is longer: what a source hands over at once is bounded far below.
 const MAX_ENTRY_BYTES: usize = 1 << 30;
 
+/// An entry as bytes, in two parts: what is written for it, and what lies ready.
+pub type Body<'e> = [&'e [u8]; 2];
+
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Frame {
@@ -80,9 +83,9 @@ struct Frame {
 }
 
 impl Frame {
-    fn of(body: &[u8], number: u64, durable: u64) -> Self {
+    fn of(body: Body<'_>, number: u64, durable: u64) -> Self {
         let checksum = checksum(body, number, durable);
-        Self { len: body.len(), number, durable, checksum }
+        Self { len: body[0].len() + body[1].len(), number, durable, checksum }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -108,15 +111,16 @@ impl Frame {
     }
 
     fn matches(&self, body: &[u8]) -> bool {
-        body.len() == self.len && checksum(body, self.number, self.durable) == self.checksum
+        body.len() == self.len && checksum([body, &[]], self.number, self.durable) == self.checksum
     }
 }
 
-fn checksum(body: &[u8], number: u64, durable: u64) -> u64 {
+fn checksum(body: Body<'_>, number: u64, durable: u64) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(&number.to_le_bytes());
     hash.update(&durable.to_le_bytes());
-    hash.update(body);
+    hash.update(body[0]);
+    hash.update(body[1]);
     hash.digest()
 }
 
@@ -144,7 +148,6 @@ pub struct Journal {
     /// Number of the next entry, from 1.
     next: u64,
     segment_bytes: u64,
-    buffer: Vec<u8>,
 }
 
 struct Segment {
@@ -161,7 +164,7 @@ impl Journal {
     pub fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Self, Recovery), JournalError> {
         let mut recovery = Recovery::default();
         let names = disk.list().map_err(|cause| io_error("list", "", cause))?;
-        let mut journal = Self { disk, segment: None, next: 1, segment_bytes, buffer: Vec::new() };
+        let mut journal = Self { disk, segment: None, next: 1, segment_bytes };
         let mut segments: Vec<_> =
             names.into_iter().filter_map(|name| Some((base_of(&name)?, name))).collect();
         while let Some((base, last)) = segments.pop() {
@@ -224,29 +227,27 @@ impl Journal {
     /// Errors: none of them counts then, and the next call starts afresh.
     pub fn append<'e>(
         &mut self,
-        entries: impl IntoIterator<Item = &'e [u8]>,
+        entries: impl IntoIterator<Item = Body<'e>>,
     ) -> Result<u64, JournalError> {
         let first = self.next;
         let durable = first - 1;
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        let mut next = first;
-        for body in entries {
-            Frame::of(body, next, durable).write(&mut buffer);
-            buffer.extend_from_slice(body);
-            next += 1;
-        }
-        let result = self.write(&buffer);
-        // A rare giant is not kept.
-        if buffer.capacity() <= 64 << 20 {
-            self.buffer = buffer;
-        }
-        result?;
-        self.next = next;
+        let numbered = (first..).zip(entries);
+        let group: Vec<_> = numbered
+            .map(|(number, body)| {
+                // A short part is put together with the head of its frame, a long one is written
+                // from where it lies.
+                let mut start = Vec::with_capacity(FRAME_HEAD + body[0].len());
+                Frame::of(body, number, durable).write(&mut start);
+                start.extend_from_slice(body[0]);
+                (start, body[1])
+            })
+            .collect();
+        self.write(&group)?;
+        self.next += group.len() as u64;
         Ok(first)
     }
 
-    fn write(&mut self, frames: &[u8]) -> Result<(), JournalError> {
+    fn write(&mut self, group: &[(Vec<u8>, &[u8])]) -> Result<(), JournalError> {
         if self.segment.as_ref().is_some_and(|segment| segment.len >= self.segment_bytes) {
             self.segment = None;
         }
@@ -254,7 +255,9 @@ impl Journal {
             Some(segment) => segment,
             None => self.begin_segment()?,
         };
-        if let Err(cause) = segment.file.write(frames) {
+        let parts = group.iter().flat_map(|(start, rest)| [start.as_slice(), rest]);
+        let mut parts = parts.filter(|part| !part.is_empty());
+        if let Err(cause) = parts.try_for_each(|part| segment.file.write(part)) {
             // Where the rest of a frame cannot be cut off, the next group begins a segment of its
             // own, whose number says that this one ends before it.
             let name = segment.name.clone();
@@ -268,7 +271,8 @@ impl Journal {
             let _ = segment.file.truncate(segment.len);
             return Err(io_error("sync", &segment.name, cause));
         }
-        segment.len += frames.len() as u64;
+        let len: usize = group.iter().map(|(start, rest)| start.len() + rest.len()).sum();
+        segment.len += len as u64;
         self.segment = Some(segment);
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::intake::Prepared;
 use super::outbox::Outbox;
 use super::stats::Stats;
 use crate::journal::entry::{Head, encode_events};
-use crate::journal::{Journal, JournalError, Ledger};
+use crate::journal::{Body, Journal, JournalError, Ledger};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -69,7 +69,15 @@ struct Candidate {
     ledger: Ledger,
     /// Events without repeats.
     events: Vec<EventBatch>,
-    body: Vec<u8>,
+    head: Vec<u8>,
+    /// `events` as bytes, where they are not all that was prepared.
+    encoded: Option<Vec<u8>>,
+}
+
+impl Candidate {
+    fn body(&self) -> Body<'_> {
+        [&self.head, self.encoded.as_ref().unwrap_or(&self.store.prepared.encoded)]
+    }
 }
 
 impl Committer {
@@ -108,13 +116,14 @@ impl Committer {
         let findings = self.outbox.take();
         let letter = findings.clone().map(|findings| {
             let received_at = crate::commands::now();
-            Head { received_at, findings, ..Head::default() }.encode(&[])
+            Head { received_at, findings, ..Head::default() }.encode()
         });
         if candidates.is_empty() && letter.is_none() {
             return;
         }
         let began = Instant::now();
-        let bodies = candidates.iter().map(|c| c.body.as_slice()).chain(letter.as_deref());
+        let bodies = candidates.iter().map(Candidate::body);
+        let bodies = bodies.chain(letter.as_deref().map(|head| [head, &[]]));
         match self.journal.append(bodies) {
             Ok(first) => {
                 self.stats.synced(began.elapsed());
@@ -148,7 +157,7 @@ impl Committer {
 
     /// Takes repeats out of a delivery; refuses it where they cannot be told.
     fn candidate(&mut self, store: Store) -> Option<Candidate> {
-        let Prepared { ledger, received_at, events, encoded, dead_letters, .. } = &store.prepared;
+        let Prepared { ledger, received_at, events, dead_letters, .. } = &store.prepared;
         let mark = self.horizon.mark();
         let mut kept = Vec::with_capacity(events.len());
         let mut is_whole = true;
@@ -180,11 +189,9 @@ impl Committer {
             dead_letters: dead_letters.clone(),
             findings: Vec::new(),
         };
-        let body = match is_whole {
-            true => head.encode(encoded),
-            false => head.encode(&encode_events(&kept)),
-        };
-        Some(Candidate { store, ledger, events: kept, body })
+        let head = head.encode();
+        let encoded = (!is_whole).then(|| encode_events(&kept));
+        Some(Candidate { store, ledger, events: kept, head, encoded })
     }
 
     /// Tells the sender and hands the events on.

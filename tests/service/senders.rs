@@ -167,6 +167,6 @@ fn a_data_folder_has_one_service_and_any_number_of_readers() {
         .expect("the binary runs");
     let said = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(2));
-    assert!(said.contains("another telltale runs on the data folder"), "{said}");
+    assert!(said.contains("a telltale runs on the data folder"), "{said}");
     service.stop();
 }
