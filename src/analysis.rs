@@ -86,8 +86,11 @@ pub fn analyse(timeline: &Timeline, config: &Config, threads: usize) -> Result<A
 
 fn measure(timeline: &Timeline) -> Result<Vec<SliResult>> {
     let stream = SliStream::start(telltale_queries::slis()).context("SLIs")?;
-    let columns = stream.columns();
-    let mut events = timeline.columns(&columns).peekable();
+    if let Some((first, last)) = timeline.span() {
+        stream.cover(first, last);
+    }
+    let (kinds, columns) = (stream.kinds(), stream.columns());
+    let mut events = timeline.select(&kinds, &columns).peekable();
     while let Some(first) = events.peek() {
         let mut builder = EventBuilder::new(first.log, Default::default(), 0);
         for event in events.by_ref().take(BATCH_EVENTS) {

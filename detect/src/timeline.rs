@@ -360,13 +360,26 @@ impl Timeline {
         self.timed().map(|row| self.observation(row))
     }
 
-    /// The same events, of which only some columns of text are known.
-    pub fn columns(&self, columns: &[Column]) -> impl Iterator<Item = Event<'_>> {
+    /// Those of them that are of some kinds; of text only some columns are known.
+    pub fn select<'t>(
+        &'t self,
+        kinds: &'t [Kind],
+        columns: &[Column],
+    ) -> impl Iterator<Item = Event<'t>> {
         let wanted: [bool; TEXT.len()] = TEXT.map(|column| columns.contains(&column));
-        self.timed().map(move |row| self.event(row, |slot| wanted[slot], |_, _| {}))
+        self.timed()
+            .filter(|row| kinds.contains(&row.kind))
+            .map(move |row| self.event(row, |slot| wanted[slot], |_, _| {}))
     }
 
-    fn timed(&self) -> impl Iterator<Item = &Row> {
+    /// The times of the first and the last event that has one.
+    pub fn span(&self) -> Option<(Micros, Micros)> {
+        let mut times = self.timed().map(|row| row.event_time);
+        let first = times.next()?;
+        Some((first, times.next_back().unwrap_or(first)))
+    }
+
+    fn timed(&self) -> impl DoubleEndedIterator<Item = &Row> {
         debug_assert_eq!(self.order.len(), self.rows.len, "a timeline is sorted before it is read");
         self.order.iter().map(|at| self.rows.get(*at)).filter(|row| !row.untimed)
     }
