@@ -8,8 +8,9 @@ use std::thread;
 use telltale_detect::Detector;
 use telltale_detect::engine::{self, Engine};
 use telltale_detect::timeline::{Digest, Timeline};
+use telltale_ingest::{Parser, Payload, Rejects};
 use telltale_queries::{SliResult, SliStream};
-use telltale_schema::{EventBatch, EventBuilder, Finding};
+use telltale_schema::{EventBatch, EventBuilder, Events, Finding, Micros};
 
 /// What an archive says.
 #[derive(Default)]
@@ -38,13 +39,33 @@ impl<'t> Gather<'t> {
     }
 }
 
-impl Take for Gather<'_> {
-    fn take(&mut self, batch: EventBatch) {
-        self.digest.add(&batch);
-        drop(batch);
+impl Gather<'_> {
+    /// Takes events that were kept, each with the time when it was read.
+    pub fn add(&mut self, batch: &EventBatch) {
+        for event in batch.events() {
+            self.digest.read_at(event.received_at).push(&event);
+        }
         if self.digest.len() >= DIGEST_EVENTS {
             lock(self.timeline).merge(&mut self.digest);
         }
+    }
+}
+
+impl Take for Gather<'_> {
+    fn take(
+        &mut self,
+        parser: &dyn Parser,
+        payload: &Payload,
+        received_at: Micros,
+        rejects: &mut Rejects,
+    ) -> usize {
+        let before = self.digest.len();
+        parser.parse(payload, &mut self.digest.read_at(received_at), rejects);
+        let events = self.digest.len() - before;
+        if self.digest.len() >= DIGEST_EVENTS {
+            lock(self.timeline).merge(&mut self.digest);
+        }
+        events
     }
 
     fn finish(mut self) {
@@ -99,4 +120,18 @@ fn measure(timeline: &Timeline) -> Result<Vec<SliResult>> {
         stream.push(&builder.finish()).context("SLIs")?;
     }
     stream.finish().context("SLIs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use telltale_detect::timeline;
+
+    #[test]
+    fn a_timeline_keeps_what_slis_read() {
+        let stream = SliStream::start(telltale_queries::slis()).unwrap();
+        for column in stream.columns() {
+            assert!(timeline::keeps(column), "`{}` is not kept", column.name());
+        }
+    }
 }
