@@ -35,7 +35,8 @@ pub struct Gather<'t> {
 
 impl<'t> Gather<'t> {
     pub fn new(timeline: &'t Mutex<Timeline>) -> Self {
-        Self { timeline, digest: Digest::default() }
+        // One payload more may come before it is merged.
+        Self { timeline, digest: Digest::with_capacity(DIGEST_EVENTS + 512) }
     }
 }
 

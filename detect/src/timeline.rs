@@ -78,6 +78,11 @@ pub struct Digest {
 const REMEMBERED_STRINGS: usize = 16_384;
 
 impl Digest {
+    /// A digest with room for so many events.
+    pub fn with_capacity(events: usize) -> Self {
+        Self { rows: Vec::with_capacity(events), ..Self::default() }
+    }
+
     /// Takes events that were read at `received_at`.
     pub fn read_at(&mut self, received_at: Micros) -> impl Events + use<'_> {
         Adder { digest: self, received_at }
