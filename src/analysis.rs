@@ -24,8 +24,10 @@ pub struct Analysis {
 
 /// Events that go to the SLIs in one batch.
 const BATCH_EVENTS: usize = 2048;
-/// Events that a thread gathers before it waits for the timeline.
+/// Events that a thread gathers before it merges them into the timeline if that is free, and before
+/// it waits for it.
 const DIGEST_EVENTS: usize = 4096;
+const MOST_DIGEST_EVENTS: usize = 2 * DIGEST_EVENTS;
 
 /// Gathers what one thread parsed for a timeline that all share.
 pub struct Gather<'t> {
@@ -63,8 +65,14 @@ impl Take for Gather<'_> {
         let before = self.digest.len();
         parser.parse(payload, &mut self.digest.read_at(received_at), rejects);
         let events = self.digest.len() - before;
-        if self.digest.len() >= DIGEST_EVENTS {
-            lock(self.timeline).merge(&mut self.digest);
+        // Threads come here at about the same time. Whoever finds another at it reads on.
+        let free = match self.digest.len() {
+            ..DIGEST_EVENTS => None,
+            DIGEST_EVENTS..MOST_DIGEST_EVENTS => self.timeline.try_lock().ok(),
+            _ => Some(lock(self.timeline)),
+        };
+        if let Some(mut timeline) = free {
+            timeline.merge(&mut self.digest);
         }
         events
     }
