@@ -8,8 +8,9 @@ use std::thread;
 use telltale_detect::Detector;
 use telltale_detect::engine::{self, Engine};
 use telltale_detect::timeline::{Digest, Timeline};
+use telltale_ingest::{Parser, Payload, Rejects};
 use telltale_queries::{SliResult, SliStream};
-use telltale_schema::{EventBatch, EventBuilder, Finding};
+use telltale_schema::{EventBatch, EventBuilder, Events, Finding, Micros};
 
 /// What an archive says.
 #[derive(Default)]
@@ -23,8 +24,10 @@ pub struct Analysis {
 
 /// Events that go to the SLIs in one batch.
 const BATCH_EVENTS: usize = 2048;
-/// Events that a thread gathers before it waits for the timeline.
+/// Events that a thread gathers before it merges them into the timeline if that is free, and before
+/// it waits for it.
 const DIGEST_EVENTS: usize = 4096;
+const MOST_DIGEST_EVENTS: usize = 2 * DIGEST_EVENTS;
 
 /// Gathers what one thread parsed for a timeline that all share.
 pub struct Gather<'t> {
@@ -34,17 +37,44 @@ pub struct Gather<'t> {
 
 impl<'t> Gather<'t> {
     pub fn new(timeline: &'t Mutex<Timeline>) -> Self {
-        Self { timeline, digest: Digest::default() }
+        // One payload more may come before it is merged.
+        Self { timeline, digest: Digest::with_capacity(DIGEST_EVENTS + 512) }
+    }
+}
+
+impl Gather<'_> {
+    /// Takes events that were kept, each with the time when it was read.
+    pub fn add(&mut self, batch: &EventBatch) {
+        for event in batch.events() {
+            self.digest.read_at(event.received_at).push(&event);
+        }
+        if self.digest.len() >= DIGEST_EVENTS {
+            lock(self.timeline).merge(&mut self.digest);
+        }
     }
 }
 
 impl Take for Gather<'_> {
-    fn take(&mut self, batch: EventBatch) {
-        self.digest.add(&batch);
-        drop(batch);
-        if self.digest.len() >= DIGEST_EVENTS {
-            lock(self.timeline).merge(&mut self.digest);
+    fn take(
+        &mut self,
+        parser: &dyn Parser,
+        payload: &Payload,
+        received_at: Micros,
+        rejects: &mut Rejects,
+    ) -> usize {
+        let before = self.digest.len();
+        parser.parse(payload, &mut self.digest.read_at(received_at), rejects);
+        let events = self.digest.len() - before;
+        // Threads come here at about the same time. Whoever finds another at it reads on.
+        let free = match self.digest.len() {
+            ..DIGEST_EVENTS => None,
+            DIGEST_EVENTS..MOST_DIGEST_EVENTS => self.timeline.try_lock().ok(),
+            _ => Some(lock(self.timeline)),
+        };
+        if let Some(mut timeline) = free {
+            timeline.merge(&mut self.digest);
         }
+        events
     }
 
     fn finish(mut self) {
@@ -86,8 +116,11 @@ pub fn analyse(timeline: &Timeline, config: &Config, threads: usize) -> Result<A
 
 fn measure(timeline: &Timeline) -> Result<Vec<SliResult>> {
     let stream = SliStream::start(telltale_queries::slis()).context("SLIs")?;
-    let columns = stream.columns();
-    let mut events = timeline.columns(&columns).peekable();
+    if let Some((first, last)) = timeline.span() {
+        stream.cover(first, last);
+    }
+    let (kinds, columns) = (stream.kinds(), stream.columns());
+    let mut events = timeline.select(&kinds, &columns).peekable();
     while let Some(first) = events.peek() {
         let mut builder = EventBuilder::new(first.log, Default::default(), 0);
         for event in events.by_ref().take(BATCH_EVENTS) {
@@ -96,4 +129,18 @@ fn measure(timeline: &Timeline) -> Result<Vec<SliResult>> {
         stream.push(&builder.finish()).context("SLIs")?;
     }
     stream.finish().context("SLIs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use telltale_detect::timeline;
+
+    #[test]
+    fn a_timeline_keeps_what_slis_read() {
+        let stream = SliStream::start(telltale_queries::slis()).unwrap();
+        for column in stream.columns() {
+            assert!(timeline::keeps(column), "`{}` is not kept", column.name());
+        }
+    }
 }

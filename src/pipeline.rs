@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use telltale_ingest::reading::read_block;
+use telltale_ingest::reading::{batch_of, read_records};
 use telltale_ingest::redact::Redactor;
 use telltale_ingest::sources::{BlockReader, File, Files, Limits, Plan};
-use telltale_ingest::{Block, Parser, Reject, Rejects};
+use telltale_ingest::{Block, Parser, Payload, Reject, Rejects};
 use telltale_schema::{EventBatch, Micros};
 
 /// A file of more bytes than this is shared between threads.
@@ -63,11 +63,18 @@ pub struct FileReject {
     pub count: u64,
 }
 
-/// What one thread does with the batches that it parsed.
+/// What one thread does with the records that it reads.
 pub trait Take {
-    fn take(&mut self, batch: EventBatch);
+    /// Takes the events of a payload and says how many there are.
+    fn take(
+        &mut self,
+        parser: &dyn Parser,
+        payload: &Payload,
+        received_at: Micros,
+        rejects: &mut Rejects,
+    ) -> usize;
 
-    /// No further batch comes.
+    /// Nothing further comes.
     fn finish(self)
     where
         Self: Sized,
@@ -75,9 +82,19 @@ pub trait Take {
     }
 }
 
+/// Makes batches of them.
 impl<F: FnMut(EventBatch)> Take for F {
-    fn take(&mut self, batch: EventBatch) {
+    fn take(
+        &mut self,
+        parser: &dyn Parser,
+        payload: &Payload,
+        received_at: Micros,
+        rejects: &mut Rejects,
+    ) -> usize {
+        let Some(batch) = batch_of(parser, payload, received_at, rejects) else { return 0 };
+        let events = batch.len();
         self(batch);
+        events
     }
 }
 
@@ -208,11 +225,12 @@ impl Reading<'_> {
         let mut rejects = Rejects::default();
         let origin = Arc::clone(&block.origin);
         let received_at = self.received_at;
-        read_block(block, plan, self.redactor, received_at, &mut rejects, |log, batch| {
-            let events = batch.len() as u64;
-            self.progress.events.fetch_add(events, Ordering::Relaxed);
-            *lock(&shared.by_log).entry(log).or_default() += events;
-            take.take(batch);
+        read_records(block, plan, self.redactor, &mut rejects, |parser, payload, rejects| {
+            let events = take.take(parser, payload, received_at, rejects) as u64;
+            if events > 0 {
+                self.progress.events.fetch_add(events, Ordering::Relaxed);
+                *lock(&shared.by_log).entry(parser.name()).or_default() += events;
+            }
         });
         keep(shared, &origin, rejects);
     }

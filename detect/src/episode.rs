@@ -156,10 +156,11 @@ impl<D: Copy + Ord> Episode<D> {
     /// Whether only something earlier than `at` would still find room.
     fn is_full(&self, dimension: D, at: Micros) -> bool {
         let mut count = 0;
-        self.items.iter().any(|item| {
-            count += usize::from(item.dimension == dimension);
-            count == MAX_ITEMS && item.at < at
-        })
+        self.items.len() >= MAX_ITEMS
+            && self.items.iter().any(|item| {
+                count += usize::from(item.dimension == dimension);
+                count == MAX_ITEMS && item.at < at
+            })
     }
 
     /// Adds evidence; the earliest of its dimension and value stays. True when that changed it.

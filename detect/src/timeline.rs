@@ -1,19 +1,19 @@
 //! The events of an archive, compact and in order of time, for detectors and SLIs to run over.
 //!
 //! Files overlap in time, so nothing can be scored before everything was read. What is kept of an
-//! event is about 120 bytes: text is interned, `raw` and the chain are left out. Repeats of an
-//! event (same `event_id`) are one; when their contents differ, the smallest is kept, so that the
-//! outcome does not depend on the order of files.
+//! event is about 100 bytes: text is interned, and what neither detectors nor SLIs read is left
+//! out. Repeats of an event (same `event_id`) are one; when their contents differ, the smallest is
+//! kept, so that the outcome does not depend on the order of files.
 
 use crate::baseline::text_key;
 use crate::observation::{Keys, Observation};
 use hashbrown::HashTable;
 use telltale_schema::columns::Column;
 use telltale_schema::time::UNKNOWN;
-use telltale_schema::{Event, EventBatch, EventId, Kind, Micros, Outcome, PrincipalKind};
+use telltale_schema::{Event, EventId, Events, Kind, Micros, Outcome, PrincipalKind};
 
-/// The text columns that are kept, in the order of a row's codes.
-const TEXT: [Column; 19] = [
+/// The text columns that are kept, in the order of a row's codes: what detectors and SLIs read.
+const TEXT: [Column; 14] = [
     Column::Log,
     Column::Tenant,
     Column::Operation,
@@ -23,17 +23,25 @@ const TEXT: [Column; 19] = [
     Column::PrincipalName,
     Column::TargetId,
     Column::CredentialId,
-    Column::CredentialKind,
     Column::IssuedCredentialId,
     Column::SessionId,
     Column::SourceIp,
-    Column::SourceCountry,
     Column::UserAgent,
     Column::Resource,
-    Column::Region,
-    Column::InstanceId,
-    Column::ChangeId,
 ];
+
+/// Whether a timeline knows a column of its events.
+pub fn keeps(column: Column) -> bool {
+    TEXT.contains(&column)
+        || matches!(
+            column,
+            Column::EventId
+                | Column::EventTime
+                | Column::Kind
+                | Column::Outcome
+                | Column::PrincipalKind
+        )
+}
 
 /// A string's number; 0 is null.
 type Code = u32;
@@ -44,18 +52,14 @@ struct Row {
     event_time: Micros,
     event_id: EventId,
     codes: [Code; TEXT.len()],
-    /// `i16::MIN` and `i64::MIN` stand for null.
-    status_code: i16,
     kind: Kind,
     outcome: Outcome,
     principal_kind: PrincipalKind,
     /// It has no time of its own: none at all, or the time when it was read.
     untimed: bool,
-    latency_us: i64,
-    credential_issued_at: Micros,
 }
 
-/// What is kept of some batches: made on the thread that parsed them, merged by whoever holds the
+/// What is kept of some events: made on the thread that parsed them, merged by whoever holds the
 /// timeline.
 ///
 /// It remembers its strings and what the timeline calls them from one merge to the next, so it is
@@ -64,6 +68,8 @@ struct Row {
 pub struct Digest {
     rows: Vec<Row>,
     strings: Strings,
+    /// The last code of each column.
+    last: [Code; TEXT.len()],
     /// The timeline's codes of the strings that it knows.
     translated: Vec<Code>,
 }
@@ -72,34 +78,14 @@ pub struct Digest {
 const REMEMBERED_STRINGS: usize = 16_384;
 
 impl Digest {
-    /// Takes out of a batch what detectors and SLIs look at.
-    pub fn add(&mut self, batch: &EventBatch) {
-        self.rows.reserve(batch.len());
-        // Neighbours often agree in a column: one comparison instead of a look-up.
-        let mut last: [(&str, Code); TEXT.len()] = [("", 0); TEXT.len()];
-        for event in batch.events() {
-            let mut row = Row {
-                event_time: event.event_time,
-                event_id: event.event_id,
-                codes: [0; TEXT.len()],
-                status_code: event.status_code.unwrap_or(i16::MIN),
-                kind: event.kind,
-                outcome: event.outcome,
-                principal_kind: event.principal_kind,
-                untimed: event.event_time == UNKNOWN || event.event_time == event.received_at,
-                latency_us: event.latency_us.unwrap_or(i64::MIN),
-                credential_issued_at: event.credential_issued_at.unwrap_or(i64::MIN),
-            };
-            let slots = row.codes.iter_mut().zip(&mut last);
-            for ((code, last), text) in slots.zip(texts(&event)) {
-                let Some(text) = text else { continue };
-                if last.0 != text {
-                    *last = (text, self.strings.code(text, text_key(Some(text))));
-                }
-                *code = last.1;
-            }
-            self.rows.push(row);
-        }
+    /// A digest with room for so many events.
+    pub fn with_capacity(events: usize) -> Self {
+        Self { rows: Vec::with_capacity(events), ..Self::default() }
+    }
+
+    /// Takes events that were read at `received_at`.
+    pub fn read_at(&mut self, received_at: Micros) -> impl Events + use<'_> {
+        Adder { digest: self, received_at }
     }
 
     /// Events in it.
@@ -109,6 +95,40 @@ impl Digest {
 
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+}
+
+/// Takes out of events what detectors and SLIs look at.
+struct Adder<'d> {
+    digest: &'d mut Digest,
+    received_at: Micros,
+}
+
+impl Events for Adder<'_> {
+    fn push(&mut self, event: &Event<'_>) {
+        let Digest { rows, strings, last, .. } = &mut *self.digest;
+        let mut codes = [0; TEXT.len()];
+        for ((code, last), text) in codes.iter_mut().zip(last).zip(texts(event)) {
+            let Some(text) = text.filter(|text| !text.is_empty()) else { continue };
+            // Neighbours often agree in a column: one comparison instead of a look-up.
+            if strings.text(*last) != Some(text) {
+                *last = strings.code(text, text_key(Some(text)));
+            }
+            *code = *last;
+        }
+        rows.push(Row {
+            event_time: event.event_time,
+            event_id: event.event_id,
+            codes,
+            kind: event.kind,
+            outcome: event.outcome,
+            principal_kind: event.principal_kind,
+            untimed: event.event_time == UNKNOWN || event.event_time == self.received_at,
+        });
+    }
+
+    fn received_at(&self) -> Micros {
+        self.received_at
     }
 }
 
@@ -123,16 +143,11 @@ fn texts<'a>(event: &Event<'a>) -> [Option<&'a str>; TEXT.len()] {
         event.principal_name,
         event.target_id,
         event.credential_id,
-        event.credential_kind,
         event.issued_credential_id,
         event.session_id,
         event.source_ip,
-        event.source_country,
         event.user_agent,
         event.resource,
-        event.region,
-        event.instance_id,
-        event.change_id,
     ]
 }
 
@@ -256,6 +271,26 @@ impl Rows {
     }
 }
 
+/// Rows that are fetched before their turn: by then they are there.
+const AHEAD: usize = 4;
+
+/// Lets the processor fetch a row from memory while others are worked on.
+#[inline]
+fn fetch(row: &Row) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let row: *const i8 = std::ptr::from_ref(row).cast();
+        // SAFETY: both places lie within the row, and nothing is read.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(row);
+            _mm_prefetch::<_MM_HINT_T0>(row.add(size_of::<Row>() - 1));
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
 impl Timeline {
     /// Takes the events out of a digest; its own strings get the timeline's codes.
     pub fn merge(&mut self, digest: &mut Digest) {
@@ -275,6 +310,7 @@ impl Timeline {
         if translated.len() > REMEMBERED_STRINGS {
             translated.clear();
             digest.strings.clear();
+            digest.last = Default::default();
         }
         self.order = Vec::new();
     }
@@ -303,16 +339,7 @@ impl Timeline {
     /// What two copies of an event are compared by: text, not codes, which depend on the order.
     fn content(&self, row: &Row) -> impl Ord + use<'_> {
         let text: Vec<_> = row.codes.iter().map(|code| self.strings.text(*code)).collect();
-        (
-            row.event_time,
-            row.kind,
-            row.outcome,
-            row.principal_kind,
-            row.status_code,
-            row.latency_us,
-            row.credential_issued_at,
-            text,
-        )
+        (row.event_time, row.kind, row.outcome, row.principal_kind, text)
     }
 
     /// Events, each once.
@@ -354,27 +381,48 @@ impl Timeline {
         self.strings.codes = HashTable::new();
     }
 
-    /// The events in their order, without `raw`, and without those that have no time of their own:
-    /// when they were read says nothing about when they happened.
+    /// The events in their order, with the text that detectors read, and without those that have no
+    /// time of their own: when they were read says nothing about when they happened.
     pub fn observations(&self) -> impl Iterator<Item = Observation<'_>> {
         self.timed().map(|row| self.observation(row))
     }
 
-    /// The same events, of which only some columns of text are known.
-    pub fn columns(&self, columns: &[Column]) -> impl Iterator<Item = Event<'_>> {
+    /// Those of them that are of some kinds; of text only some columns are known.
+    pub fn select<'t>(
+        &'t self,
+        kinds: &'t [Kind],
+        columns: &[Column],
+    ) -> impl Iterator<Item = Event<'t>> {
         let wanted: [bool; TEXT.len()] = TEXT.map(|column| columns.contains(&column));
-        self.timed().map(move |row| self.event(row, |slot| wanted[slot], |_, _| {}))
+        self.timed()
+            .filter(|row| kinds.contains(&row.kind))
+            .map(move |row| self.event(row, |slot| wanted[slot], |_, _| {}))
     }
 
-    fn timed(&self) -> impl Iterator<Item = &Row> {
+    /// The times of the first and the last event that has one.
+    pub fn span(&self) -> Option<(Micros, Micros)> {
+        let mut times = self.timed().map(|row| row.event_time);
+        let first = times.next()?;
+        Some((first, times.next_back().unwrap_or(first)))
+    }
+
+    fn timed(&self) -> impl DoubleEndedIterator<Item = &Row> {
         debug_assert_eq!(self.order.len(), self.rows.len, "a timeline is sorted before it is read");
-        self.order.iter().map(|at| self.rows.get(*at)).filter(|row| !row.untimed)
+        let row = |(place, at): (usize, &u32)| {
+            if let Some(ahead) = self.order.get(place + AHEAD) {
+                fetch(self.rows.get(*ahead));
+            }
+            self.rows.get(*at)
+        };
+        self.order.iter().enumerate().map(row).filter(|row| !row.untimed)
     }
 
     #[inline]
     fn observation(&self, row: &Row) -> Observation<'_> {
         let mut keys = [0; TEXT.len()];
-        let event = self.event(row, |_| true, |slot, key| keys[slot] = key);
+        // No detector reads error codes.
+        let event =
+            self.event(row, |slot| TEXT[slot] != Column::ErrorCode, |slot, key| keys[slot] = key);
         let keys = Keys {
             log: keys[0],
             tenant: keys[1],
@@ -382,9 +430,9 @@ impl Timeline {
             service: keys[3],
             principal: keys[5],
             credential: keys[8],
-            session: keys[11],
-            source_ip: keys[12],
-            user_agent: keys[14],
+            session: keys[10],
+            source_ip: keys[11],
+            user_agent: keys[12],
         };
         Observation { event, keys }
     }
@@ -410,26 +458,17 @@ impl Timeline {
             operation: text(2),
             service: text(3),
             outcome: row.outcome,
-            status_code: (row.status_code != i16::MIN).then_some(row.status_code),
             error_code: text(4),
             principal_id: text(5),
             principal_kind: row.principal_kind,
             principal_name: text(6),
             target_id: text(7),
             credential_id: text(8),
-            credential_kind: text(9),
-            credential_issued_at: (row.credential_issued_at != i64::MIN)
-                .then_some(row.credential_issued_at),
-            issued_credential_id: text(10),
-            session_id: text(11),
-            source_ip: text(12),
-            source_country: text(13),
-            user_agent: text(14),
-            resource: text(15),
-            region: text(16),
-            instance_id: text(17),
-            change_id: text(18),
-            latency_us: (row.latency_us != i64::MIN).then_some(row.latency_us),
+            issued_credential_id: text(9),
+            session_id: text(10),
+            source_ip: text(11),
+            user_agent: text(12),
+            resource: text(13),
             ..Event::new(text(0).unwrap_or_default(), row.event_time)
         }
     }
@@ -439,24 +478,22 @@ impl Timeline {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use telltale_schema::EventBuilder;
 
     /// A few events, ids and principals repeating.
-    fn batch(events: &[(u8, i64, u8)]) -> EventBatch {
-        let mut builder = EventBuilder::new("aws_cloudtrail", Default::default(), 0);
+    fn add(digest: &mut Digest, events: &[(u8, i64, u8)]) {
+        let mut into = digest.read_at(0);
         for (id, time, principal) in events {
-            builder.push(&Event {
+            into.push(&Event {
                 event_id: EventId([*id; 16]),
                 principal_id: Some(&format!("arn:aws:iam::111122223333:user/{principal}")),
                 ..Event::new("aws_cloudtrail", *time)
             });
         }
-        builder.finish()
     }
 
     fn digest(events: &[(u8, i64, u8)]) -> Digest {
         let mut digest = Digest::default();
-        digest.add(&batch(events));
+        add(&mut digest, events);
         digest
     }
 
@@ -483,7 +520,7 @@ mod tests {
             let mixed: Vec<_> = mixed.into_iter().map(|(event, _)| *event).collect();
             let (mut pieces, mut shared) = (Timeline::default(), Digest::default());
             for piece in mixed.chunks(cut) {
-                shared.add(&batch(piece));
+                add(&mut shared, piece);
                 pieces.merge(&mut shared);
             }
             prop_assert_eq!(whole.duplicates(), pieces.duplicates());

@@ -17,24 +17,46 @@ pub fn read_block(
     rejects: &mut Rejects,
     mut take: impl FnMut(&'static str, EventBatch),
 ) {
+    read_records(block, plan, redactor, rejects, |parser, payload, rejects| {
+        if let Some(batch) = batch_of(parser, payload, received_at, rejects) {
+            take(parser.name(), batch);
+        }
+    });
+}
+
+/// The events of a payload; `None` where there are none.
+pub fn batch_of(
+    parser: &dyn Parser,
+    payload: &Payload,
+    received_at: Micros,
+    rejects: &mut Rejects,
+) -> Option<EventBatch> {
+    let mut builder = EventBuilder::new(parser.name(), payload.buffer(), received_at);
+    parser.parse(payload, &mut builder, rejects);
+    (!builder.is_empty()).then(|| builder.finish())
+}
+
+/// Finds the records of a block as `plan` says and hands them to `parse`, with their parser.
+///
+/// Errors: as for [`read_block`].
+pub fn read_records(
+    block: Block,
+    plan: Plan,
+    redactor: &Redactor,
+    rejects: &mut Rejects,
+    mut parse: impl FnMut(&'static dyn Parser, &Payload, &mut Rejects),
+) {
     let mut payload = Payload::new(block, redactor, rejects);
     if plan.envelope {
         payload = payload.unwrapped(parsers::open_envelope);
     }
-    let mut append = |parser: &'static dyn Parser, payload: &Payload, rejects: &mut Rejects| {
-        let mut builder = EventBuilder::new(parser.name(), payload.buffer(), received_at);
-        parser.parse(payload, &mut builder, rejects);
-        if !builder.is_empty() {
-            take(parser.name(), builder.finish());
-        }
-    };
     match plan.parser {
-        Some(parser) => append(parser, &payload, rejects),
+        Some(parser) => parse(parser, &payload, rejects),
         None => {
-            let unknown = each_for_itself(&payload, |parser, own| append(parser, own, rejects));
+            let unknown = each_for_itself(&payload, |parser, own| parse(parser, own, rejects));
             // What no parser knows may lie in an exporter's envelope.
             let opened = unknown.unwrapped(parsers::open_envelope);
-            let strange = each_for_itself(&opened, |parser, own| append(parser, own, rejects));
+            let strange = each_for_itself(&opened, |parser, own| parse(parser, own, rejects));
             for (position, _) in strange.records() {
                 rejects.push(position, "no parser recognises the record");
             }

@@ -3,16 +3,18 @@
 
 use crate::QueryError;
 use crate::engine::{BATCH_ROWS, Plan};
-use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::{RecordBatch, StringViewArray};
 use arrow_ipc::reader::FileReader;
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{ArrowError, SchemaRef};
 use arrow_select::coalesce::BatchCoalescer;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
@@ -20,9 +22,9 @@ use futures::{StreamExt, stream};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use telltale_schema::EventBatch;
 use telltale_schema::columns::{Column, schema};
 use telltale_schema::compact::{compact, compact_lists};
+use telltale_schema::{EventBatch, Kind};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -44,6 +46,8 @@ type Spool = Arc<OnceLock<NamedTempFile>>;
 pub(crate) struct Tap {
     /// Columns that the scan reads, as indices into the schema of `events`.
     columns: Vec<usize>,
+    /// Kinds of events that the scan's filters may let pass.
+    kinds: Vec<Kind>,
     sender: Sender<RecordBatch>,
     spool: Spool,
 }
@@ -64,11 +68,19 @@ impl TableProvider for EventsTable {
         TableType::Base
     }
 
+    /// The plan filters by itself. A tap only notes what cannot pass.
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
     async fn scan(
         &self,
-        _session: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let columns = projection.cloned().unwrap_or_else(|| (0..Column::ALL.len()).collect());
@@ -79,12 +91,34 @@ impl TableProvider for EventsTable {
             receiver: Mutex::new(Some(receiver)),
             spool: Arc::clone(&self.spool),
         };
-        let tap = Tap { columns, sender, spool: Arc::clone(&self.spool) };
+        let kinds = kinds_that_pass(session, filters)?;
+        let tap = Tap { columns, kinds, sender, spool: Arc::clone(&self.spool) };
         self.taps.lock().unwrap_or_else(PoisonError::into_inner).push(tap);
         let partitions: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(scan)];
         let plan = StreamingTableExec::try_new(schema, partitions, None, [], false, limit)?;
         Ok(Arc::new(plan))
     }
+}
+
+/// The kinds of events that may pass `filters`: those that read nothing but `kind` are tried on
+/// each of them.
+fn kinds_that_pass(session: &dyn Session, filters: &[Expr]) -> DataFusionResult<Vec<Kind>> {
+    let schema = projected(&[Column::Kind as usize]);
+    let named = DFSchema::try_from(Arc::clone(&schema))?;
+    let mut kinds = Kind::ALL.to_vec();
+    for filter in filters {
+        let columns = filter.column_refs();
+        if columns.len() != 1 || columns.iter().any(|c| c.name != Column::Kind.name()) {
+            continue;
+        }
+        let names = StringViewArray::from_iter_values(kinds.iter().map(|kind| kind.as_str()));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(names)])?;
+        let filter = session.create_physical_expr(filter.clone(), &named)?;
+        let passes = filter.evaluate(&batch)?.into_array(kinds.len())?;
+        let mut passes = passes.as_boolean().iter();
+        kinds.retain(|_| passes.next().flatten() == Some(true));
+    }
+    Ok(kinds)
 }
 
 /// The receiving end of a tap.
@@ -143,6 +177,8 @@ fn read_spool(
 pub(crate) struct Feed {
     /// Columns that any tap reads, as indices into the schema of `events`.
     columns: Vec<usize>,
+    /// Kinds of events that any tap may let pass.
+    kinds: Vec<Kind>,
     /// Copies text out of the payloads behind it where most of a payload is not asked for, so that
     /// no plan keeps payloads alive.
     coalescer: BatchCoalescer,
@@ -163,35 +199,40 @@ impl Feed {
     /// A feed for plans that run while events are pushed.
     pub(crate) fn streaming<'a>(plans: impl Iterator<Item = &'a mut Plan>) -> Self {
         let taps: Vec<Tap> = plans.flat_map(|plan| std::mem::take(&mut plan.taps)).collect();
-        let columns = union_of_columns(&taps);
+        let (columns, kinds) = (union_of_columns(&taps), union_of_kinds(&taps));
         let within = |tap: &Tap| -> Vec<usize> {
             let place = |column| columns.binary_search(column).expect("columns hold every tap's");
             tap.columns.iter().map(place).collect()
         };
         let outlet = taps.into_iter().map(|tap| (within(&tap), tap.sender)).collect();
-        Self::new(columns, Outlet::Taps(outlet))
+        Self::new(columns, kinds, Outlet::Taps(outlet))
     }
 
     /// A feed for a plan that reads events more than once and so runs after the last is pushed.
     pub(crate) fn spooling(plan: &mut Plan) -> Result<Self, QueryError> {
         let taps = std::mem::take(&mut plan.taps);
-        let columns = union_of_columns(&taps);
+        let (columns, kinds) = (union_of_columns(&taps), union_of_kinds(&taps));
         let spool = taps.first().map(|tap| Arc::clone(&tap.spool)).unwrap_or_default();
         let file = NamedTempFile::new().map_err(QueryError::Spool)?;
         let writer = file.reopen().map_err(QueryError::Spool)?;
         let schema = projected(&columns);
         let writer = FileWriter::try_new_buffered(writer, &schema).map_err(spool_error)?;
-        Ok(Self::new(columns, Outlet::File { writer: Box::new(writer), file, spool }))
+        Ok(Self::new(columns, kinds, Outlet::File { writer: Box::new(writer), file, spool }))
     }
 
-    fn new(columns: Vec<usize>, outlet: Outlet) -> Self {
+    fn new(columns: Vec<usize>, kinds: Vec<Kind>, outlet: Outlet) -> Self {
         let coalescer = BatchCoalescer::new(projected(&columns), BATCH_ROWS);
-        Self { columns, coalescer, outlet }
+        Self { columns, kinds, coalescer, outlet }
     }
 
     /// The columns that any tap reads.
     pub(crate) fn columns(&self) -> impl Iterator<Item = Column> + '_ {
         self.columns.iter().map(|column| Column::ALL[*column])
+    }
+
+    /// The kinds of events that any plan may count.
+    pub(crate) fn kinds(&self) -> &[Kind] {
+        &self.kinds
     }
 
     /// Whether no plan wants more events: each has failed, or has its `LIMIT`.
@@ -252,6 +293,11 @@ fn union_of_columns(taps: &[Tap]) -> Vec<usize> {
     columns.sort_unstable();
     columns.dedup();
     columns
+}
+
+fn union_of_kinds(taps: &[Tap]) -> Vec<Kind> {
+    let wanted = |kind: &Kind| taps.iter().any(|tap| tap.kinds.contains(kind));
+    Kind::ALL.iter().copied().filter(wanted).collect()
 }
 
 fn projected(columns: &[usize]) -> SchemaRef {

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use telltale_schema::columns::Column;
 use telltale_schema::time::format_instant;
-use telltale_schema::{EventBatch, Micros};
+use telltale_schema::{EventBatch, Kind, Micros};
 
 /// How SLIs are computed.
 #[derive(Clone, Debug)]
@@ -81,6 +81,13 @@ struct Intake {
     seen: Option<(Micros, Micros)>,
 }
 
+impl Intake {
+    fn see(&mut self, from: Micros, to: Micros) {
+        let (first, last) = self.seen.unwrap_or((from, to));
+        self.seen = Some((first.min(from), last.max(to)));
+    }
+}
+
 impl SliStream {
     /// Starts `slis` over everything that will be pushed, on one thread.
     pub fn start(slis: &[Sli]) -> Result<Self, QueryError> {
@@ -120,14 +127,25 @@ impl SliStream {
         intake.feed.columns().collect()
     }
 
+    /// The kinds of events that the queries count; others may be left out of what is pushed, if
+    /// [`SliStream::cover`] is told from when to when there were any.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        intake.feed.kinds().to_vec()
+    }
+
+    /// Says that there were events from `first` to `last`, whichever are pushed.
+    pub fn cover(&self, first: Micros, last: Micros) {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner).see(first, last);
+    }
+
     /// Adds a batch; waits while the queries are behind. Not to be called from async code.
     pub fn push(&self, batch: &EventBatch) -> Result<(), QueryError> {
         let times = batch.record_batch().column(Column::EventTime as usize);
         let times = times.as_primitive::<arrow_array::types::TimestampMicrosecondType>();
         let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
         for at in times.iter().flatten() {
-            let (first, last) = intake.seen.unwrap_or((at, at));
-            intake.seen = Some((first.min(at), last.max(at)));
+            intake.see(at, at);
         }
         intake.feed.push(batch)
     }

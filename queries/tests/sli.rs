@@ -7,8 +7,8 @@ use common::{batch_of, read_events, synthetic};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use telltale_queries::{Sli, SliResult, SliSettings, SliStream, slis};
-use telltale_schema::EventBatch;
 use telltale_schema::time::{SECOND, parse_instant};
+use telltale_schema::{EventBatch, Kind};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -118,6 +118,29 @@ fn result_reads_well_as_json() {
          \"window_end\":\"2026-01-01T00:00:00.999001Z\",\
          \"rows\":[{\"labels\":{\"log\":\"okta\"},\"value\":0.74,\"met\":false}]}]"
     );
+}
+
+#[test]
+fn kinds_that_no_sli_counts_may_be_left_out() {
+    let all = [synthetic("okta", 1000, 0), synthetic("vault", 1000, 1)];
+    let stream = SliStream::start(slis()).unwrap();
+    let kinds = stream.kinds();
+    assert_eq!(kinds, [Kind::Authentication, Kind::TokenIssued, Kind::Impersonation]);
+    let times: Vec<_> =
+        all.iter().flat_map(|batch| batch.rows().map(|row| batch.event_time(row))).collect();
+    stream.cover(*times.iter().min().unwrap(), *times.iter().max().unwrap());
+    for batch in &all {
+        let counts: Vec<_> = batch.events().map(|event| kinds.contains(&event.kind)).collect();
+        assert!(counts.contains(&false), "there is something to leave out");
+        stream.push(&batch.filter(&counts)).unwrap();
+    }
+    assert_eq!(stream.finish().unwrap(), compute(slis(), &SliSettings::default(), &all));
+
+    let head = "-- help: x\n-- unit: x\n-- window: 5m\n-- labels: log\n-- objective: none\n";
+    let sql = "SELECT log, 1 AS value FROM events WHERE kind = 'api_call' OR outcome = 'denied'";
+    let sli = Sli::parse("both", &format!("{head}{sql}")).unwrap();
+    let stream = SliStream::start(&[sli]).unwrap();
+    assert_eq!(stream.kinds(), Kind::ALL, "what is denied may be of any kind");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::EventBatch;
 use crate::columns::{self, list_item};
-use crate::event::{Event, Kind, Outcome, PrincipalKind};
+use crate::event::{Event, Events, Kind, Outcome, PrincipalKind};
 use crate::time::{Micros, UNKNOWN};
 use arrow_array::{
     ArrayRef, BinaryArray, Int16Array, Int64Array, ListArray, RecordBatch, StringViewArray,
@@ -148,13 +148,7 @@ impl EventBuilder {
         self.rows == 0
     }
 
-    /// When this payload was read; the event time of logs that carry none.
-    pub fn received_at(&self) -> Micros {
-        self.received_at
-    }
-
     /// Appends one event. `received_at` is the builder's own; empty text becomes null.
-    #[inline]
     pub fn push(&mut self, event: &Event<'_>) {
         self.event_id.extend_from_slice(&event.event_id.0);
         let is_timed = event.event_time != UNKNOWN;
@@ -300,6 +294,16 @@ impl EventBuilder {
         let batch = RecordBatch::try_new(columns::schema(), columns)
             .expect("columns have the length and type of the schema");
         EventBatch::from_own(batch)
+    }
+}
+
+impl Events for EventBuilder {
+    fn push(&mut self, event: &Event<'_>) {
+        self.push(event);
+    }
+
+    fn received_at(&self) -> Micros {
+        self.received_at
     }
 }
 

@@ -198,6 +198,16 @@ impl<'a> Event<'a> {
     }
 }
 
+/// Where a parser puts what it finds: an [`EventBuilder`](crate::EventBuilder), or whatever takes
+/// events one by one.
+pub trait Events {
+    /// Takes one event. Its `received_at` does not count, and empty text is null.
+    fn push(&mut self, event: &Event<'_>);
+
+    /// When the events were read; the event time of logs that carry none.
+    fn received_at(&self) -> Micros;
+}
+
 /// The text form: columns in their order, absent ones left out, ids as hex, times as RFC 3339.
 impl Serialize for Event<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

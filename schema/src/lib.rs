@@ -17,6 +17,6 @@ pub mod time;
 
 pub use batch::EventBatch;
 pub use builder::EventBuilder;
-pub use event::{Event, EventId, Kind, Outcome, PrincipalKind};
+pub use event::{Event, EventId, Events, Kind, Outcome, PrincipalKind};
 pub use finding::{Dimension, Finding, Severity};
 pub use time::Micros;

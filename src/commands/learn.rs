@@ -79,7 +79,7 @@ impl Learn {
         let mut held = 0;
         let mut take = |batch: telltale_schema::EventBatch| {
             held += batch.len() as u64;
-            own.take(batch);
+            own.add(&batch);
             !progress.stop.load(Ordering::Relaxed)
         };
         if journal_folder(data).is_dir() {

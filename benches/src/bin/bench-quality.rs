@@ -15,7 +15,7 @@ use telltale_ingest::container::{Framing, Walk};
 use telltale_ingest::redact::{Key, Redactor};
 use telltale_ingest::{Block, Payload, Rejects, parsers};
 use telltale_schema::time::{HOUR, MINUTE};
-use telltale_schema::{EventBatch, EventBuilder, EventId, Finding};
+use telltale_schema::{Event, EventId, Events, Finding, Micros};
 use telltale_simulate::{Attack, Estate};
 
 #[global_allocator]
@@ -34,7 +34,21 @@ struct Fate {
     delay: Option<i64>,
 }
 
-fn parse(log: &str, bytes: Vec<u8>, redactor: &Redactor) -> EventBatch {
+/// The ids of events.
+#[derive(Default)]
+struct Ids(Vec<EventId>);
+
+impl Events for Ids {
+    fn push(&mut self, event: &Event<'_>) {
+        self.0.push(event.event_id);
+    }
+
+    fn received_at(&self) -> Micros {
+        0
+    }
+}
+
+fn parse(log: &str, bytes: Vec<u8>, redactor: &Redactor, events: &mut dyn Events) {
     let mut rejects = Rejects::default();
     let block = Block {
         origin: log.into(),
@@ -44,11 +58,9 @@ fn parse(log: &str, bytes: Vec<u8>, redactor: &Redactor) -> EventBatch {
         first_position: 1,
     };
     let payload = Payload::new(block, redactor, &mut rejects);
-    let mut builder = EventBuilder::new(log, payload.buffer(), 0);
     let parser = parsers::by_name(log).expect("the estate writes logs that there are parsers of");
-    parser.parse(&payload, &mut builder, &mut rejects);
+    parser.parse(&payload, events, &mut rejects);
     assert_eq!(rejects.total(), 0, "{log}: {:?}", rejects.into_sorted());
-    builder.finish()
 }
 
 /// An estate's events in order of time, and whose the malicious ones are.
@@ -59,19 +71,20 @@ fn read(estate: &Estate) -> (Timeline, HashMap<EventId, u32>) {
     let mut gathered: BTreeMap<&'static str, Vec<u8>> = BTreeMap::new();
     for record in estate.stream() {
         if let Some(attack) = record.attack {
-            let batch = parse(record.log, record.text.clone().into_bytes(), &redactor);
-            malicious.extend(batch.rows().map(|row| (batch.event_id(row), attack)));
+            let mut ids = Ids::default();
+            parse(record.log, record.text.clone().into_bytes(), &redactor, &mut ids);
+            malicious.extend(ids.0.into_iter().map(|id| (id, attack)));
         }
         let lines = gathered.entry(record.log).or_default();
         lines.extend_from_slice(record.text.as_bytes());
         lines.push(b'\n');
         if lines.len() > 1 << 20 {
-            digest.add(&parse(record.log, std::mem::take(lines), &redactor));
+            parse(record.log, std::mem::take(lines), &redactor, &mut digest.read_at(0));
             timeline.merge(&mut digest);
         }
     }
     for (log, lines) in gathered {
-        digest.add(&parse(log, lines, &redactor));
+        parse(log, lines, &redactor, &mut digest.read_at(0));
         timeline.merge(&mut digest);
     }
     timeline.sort();

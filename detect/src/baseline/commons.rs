@@ -70,13 +70,17 @@ impl Commons {
         let Some(adopters) = self.values.get(join_keys(tenant, value)) else {
             return Standing::Unseen;
         };
-        let others = || adopters.iter().filter(|a| a.account != account);
-        let wave = others()
-            .filter(|a| a.switched && a.window + SETTLED <= window && a.window + WAVE >= window)
+        // Adopters lie in the order of their windows: the first ones say it all.
+        let others_until = |last: Option<Window>| {
+            let known = adopters.iter().take_while(move |a| Some(a.window) <= last);
+            known.filter(|a| a.account != account)
+        };
+        let wave = others_until(window.checked_sub(SETTLED))
+            .filter(|a| a.switched && a.window + WAVE >= window)
             .count();
         if wave >= ENOUGH {
             Standing::Wave
-        } else if others().any(|a| a.window + LEARNING_LAG <= window) {
+        } else if others_until(window.checked_sub(LEARNING_LAG)).next().is_some() {
             Standing::Shared
         } else {
             Standing::Unseen

@@ -164,8 +164,8 @@ impl LeakedCredential {
         let done = news.operation.filter(|_| !seen.refused);
         for (dimension, novel) in [(Unusual::Operation, done), (Unusual::Refusal, news.refusal)] {
             if let Some(novel) = novel
-                && wants(dimension, seen.operation)
                 && (novel.windows == 0 || rare(&novel))
+                && wants(dimension, seen.operation)
             {
                 let mut item = Item::new(event, dimension, seen.operation, novel.probability)
                     .during(event)
@@ -290,7 +290,10 @@ impl Detector for LeakedCredential {
         self.novelties(observation, &seen, &news, profile, &mut items);
         let acts = self.acts(observation, &seen, &news);
         // What a stolen credential mints acts on its behalf.
-        let roots = self.lineage.accounts_above(keys.credential, seen.account);
+        let roots = match acts.is_empty() {
+            true => Vec::new(),
+            false => self.lineage.accounts_above(keys.credential, seen.account),
+        };
         items.extend(acts.iter().cloned());
 
         let day = day_of(seen.at);

@@ -20,7 +20,7 @@ use memchr::memmem;
 use operation::{Subject, Verb};
 use std::borrow::Cow;
 use telltale_schema::time::{UNKNOWN, parse_instant, parse_lenient};
-use telltale_schema::{Event, EventBuilder, Micros, Outcome, PrincipalKind};
+use telltale_schema::{Event, Events, Micros, Outcome, PrincipalKind};
 
 pub struct AwsCloudtrail;
 
@@ -48,7 +48,7 @@ impl Parser for AwsCloudtrail {
             && !has("\"requestParams\"")
     }
 
-    fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects) {
+    fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
         append_or_open(payload, rejects, |text| {
             let mut record = Record::default();
             json::read_into(text, &mut record).map_err(|cause| cause.to_string())?;
@@ -114,7 +114,7 @@ struct Who<'a> {
 }
 
 impl Record<'_> {
-    fn append_to(&self, text: &str, events: &mut EventBuilder) -> Result<(), String> {
+    fn append_to(&self, text: &str, events: &mut dyn Events) -> Result<(), String> {
         let Some(name) = self.event_name.get() else {
             return Err("`eventName` is missing".to_owned());
         };

@@ -26,7 +26,7 @@ use record::{RequestMetadata, ServiceData};
 use serde::Deserialize;
 use std::fmt::Write;
 use telltale_schema::time::{Micros, SECOND, parse_instant};
-use telltale_schema::{Event, EventBuilder, Kind, Outcome};
+use telltale_schema::{Event, Events, Kind, Outcome};
 
 const LOG: &str = "gcp_audit";
 
@@ -54,7 +54,7 @@ impl Parser for GcpAudit {
                 .any(has)
     }
 
-    fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects) {
+    fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
         let mut scratch = Scratch::default();
         append_or_open(payload, rejects, |record| {
             let entry: LogEntry<'_> = json::from_str(record)?;
@@ -74,7 +74,7 @@ struct Scratch {
 impl LogEntry<'_> {
     fn append_to(
         &self,
-        events: &mut EventBuilder,
+        events: &mut dyn Events,
         record: &str,
         scratch: &mut Scratch,
     ) -> Result<(), json::Error> {

@@ -22,7 +22,7 @@ use failure::Failure;
 use memchr::memmem;
 use record::{Auth, Entry, LoginData, MintedData, known};
 use telltale_schema::time::{SECOND, parse_instant};
-use telltale_schema::{Event, EventBuilder, Kind, Outcome, PrincipalKind};
+use telltale_schema::{Event, Events, Kind, Outcome, PrincipalKind};
 
 const LOG: &str = "hashicorp_vault_audit";
 
@@ -62,7 +62,7 @@ impl Parser for HashicorpVaultAudit {
             })
     }
 
-    fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects) {
+    fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
         append_or_open(payload, rejects, |record| {
             let entry: Entry<'_> = json::from_str(record).map_err(|cause| cause.to_string())?;
             entry.append_to(record, events)
@@ -72,7 +72,7 @@ impl Parser for HashicorpVaultAudit {
 
 impl Entry<'_> {
     /// Errors: why the record is no event.
-    fn append_to(&self, record: &str, events: &mut EventBuilder) -> Result<(), String> {
+    fn append_to(&self, record: &str, events: &mut dyn Events) -> Result<(), String> {
         let entry_type = self.kind.get().ok_or("`type` is missing")?;
         let time = self.time.get().ok_or("`time` is missing")?;
         let event_time =

@@ -25,7 +25,7 @@ use principal::credential;
 use record::{Annotations, AuditEvent, ObjectRef, User};
 use std::fmt::Write;
 use telltale_schema::time::{Micros, parse_instant};
-use telltale_schema::{Event, EventBuilder, EventId, Kind, Outcome, PrincipalKind};
+use telltale_schema::{Event, EventId, Events, Kind, Outcome, PrincipalKind};
 
 const LOG: &str = "kubernetes_audit";
 
@@ -58,7 +58,7 @@ impl Parser for KubernetesAudit {
         (of_group || of_shape()) && !has("\"protoPayload\"") && !is_list(bytes)
     }
 
-    fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects) {
+    fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
         let mut scratch = Scratch::default();
         append_or_open(payload, rejects, |record| {
             // CloudWatch exports to S3 put the time before the record.
@@ -102,7 +102,7 @@ struct Scratch {
 impl AuditEvent<'_> {
     fn append_to(
         &self,
-        events: &mut EventBuilder,
+        events: &mut dyn Events,
         record: &str,
         scratch: &mut Scratch,
     ) -> Result<(), json::Error> {

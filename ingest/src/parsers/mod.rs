@@ -10,7 +10,7 @@ mod okta_system_log;
 use crate::json;
 use crate::payload::{Payload, Rejects};
 use std::fmt::Display;
-use telltale_schema::EventBuilder;
+use telltale_schema::Events;
 
 /// Turns the records of one log into events.
 ///
@@ -31,7 +31,7 @@ pub trait Parser: Sync {
     /// Appends every event of the payload to `events`, and what is none to `rejects`.
     ///
     /// A line that belongs to the log and is no audit record (a banner, a blank) is passed over.
-    fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects);
+    fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects);
 }
 
 /// Every parser, in alphabetical order.

@@ -19,7 +19,7 @@ use kind::kind_of;
 use memchr::memmem;
 use record::{Actor, Ending, LogEvent, Request, known};
 use telltale_schema::time::{UNKNOWN, parse_lenient};
-use telltale_schema::{Event, EventBuilder, Kind, Outcome, PrincipalKind};
+use telltale_schema::{Event, Events, Kind, Outcome, PrincipalKind};
 
 const LOG: &str = "okta_system_log";
 
@@ -57,7 +57,7 @@ impl Parser for OktaSystemLog {
             && NAMES.iter().any(|name| has(name))
     }
 
-    fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects) {
+    fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
         append_or_open(payload, rejects, |record| {
             let event: LogEvent<'_> = json::from_str(record).map_err(|cause| cause.to_string())?;
             event.append_to(record, events)
@@ -67,7 +67,7 @@ impl Parser for OktaSystemLog {
 
 impl LogEvent<'_> {
     /// Errors: why the record is no event.
-    fn append_to(&self, record: &str, events: &mut EventBuilder) -> Result<(), String> {
+    fn append_to(&self, record: &str, events: &mut dyn Events) -> Result<(), String> {
         let operation = self.event_type.get();
         let event_time = match self.published.get() {
             Some(text) => parse_lenient(text)

@@ -3,7 +3,7 @@
 use super::line::Line;
 use super::{LOG, Place, unmasked, worker_and_run};
 use std::collections::VecDeque;
-use telltale_schema::{Event, EventBuilder, Kind, Micros, Outcome, PrincipalKind};
+use telltale_schema::{Event, Events, Kind, Micros, Outcome, PrincipalKind};
 
 /// Whether a line is one that only an agent writes. A few of its lines are too plain to tell
 /// (`Received new token`, `key = value`): they are read, but they do not decide what a file is.
@@ -31,7 +31,7 @@ pub(super) struct Console<'a> {
 
 impl<'a> Console<'a> {
     /// Appends the event of a line, if it is one, and remembers what later lines lack.
-    pub fn append(&mut self, line: &Line<'a>, place: &Place<'a>, events: &mut EventBuilder) {
+    pub fn append(&mut self, line: &Line<'a>, place: &Place<'a>, events: &mut dyn Events) {
         self.at = line.at.or(self.at);
         self.worker = line.worker.or(self.worker);
         let Some(said) = Said::of(line.text) else { return };

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess
 use std::borrow::Cow;
 use std::fmt;
 use telltale_schema::time::{SECOND, from_epoch, parse_lenient};
-use telltale_schema::{Event, EventBuilder, Kind, Micros, Outcome, PrincipalKind};
+use telltale_schema::{Event, Events, Kind, Micros, Outcome, PrincipalKind};
 
 /// Objects in one another that are looked into.
 const MAX_DEPTH: u8 = 8;
@@ -67,7 +67,7 @@ pub(super) struct Facts<'a> {
 
 impl Facts<'_> {
     /// Appends the call; nothing for a record without any of the headers.
-    pub fn append_to(&self, place: &Place<'_>, events: &mut EventBuilder) {
+    pub fn append_to(&self, place: &Place<'_>, events: &mut dyn Events) {
         if !self.has_header {
             return;
         }

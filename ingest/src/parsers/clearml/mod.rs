@@ -25,7 +25,7 @@ use crate::payload::{Payload, Rejects};
 use crate::value::event_id;
 use console::Console;
 use line::Line;
-use telltale_schema::{EventBuilder, EventId, Micros};
+use telltale_schema::{EventId, Events, Micros};
 
 const LOG: &str = "clearml";
 
@@ -55,7 +55,7 @@ impl Parser for ClearMl {
         }
     }
 
-    fn parse(&self, payload: &Payload, events: &mut EventBuilder, rejects: &mut Rejects) {
+    fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
         let mut console = Console::default();
         for (position, record) in payload.records() {
             let place = Place { origin: payload.origin(), position, record };

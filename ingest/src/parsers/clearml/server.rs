@@ -2,10 +2,10 @@
 
 use super::{LOG, Place};
 use crate::value::outcome_of_status;
-use telltale_schema::{Event, EventBuilder, Kind, Micros, Outcome};
+use telltale_schema::{Event, Events, Kind, Micros, Outcome};
 
 /// Appends what a line of the server's loggers says, if it is about a call or a token.
-pub(super) fn append(text: &str, at: Micros, place: &Place<'_>, events: &mut EventBuilder) {
+pub(super) fn append(text: &str, at: Micros, place: &Place<'_>, events: &mut dyn Events) {
     let event = match (text.strip_prefix("Returned "), token_failure(text)) {
         (Some(rest), _) => returned(rest, at),
         (None, Some((operation, code))) => Some(Event {
