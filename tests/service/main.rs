@@ -1,7 +1,7 @@
-//! The service from outside: `run` the process, `senders` what they see, `sinks` where
-//! findings go, `kill` what no kill changes,
-//! `learn` what detectors know beforehand.
+//! The service from outside: `run` the process, `senders` what they see, `clients` those that others
+//! wrote, `sinks` where findings go, `kill` what no kill changes, `learn` what detectors know beforehand.
 
+mod clients;
 mod kill;
 mod learn;
 mod run;

@@ -35,8 +35,13 @@ pub struct Site {
 impl Site {
     /// A folder whose service also gets the flags in `extra`.
     pub fn new(extra: &[&str]) -> Self {
+        Self::with(RESTLESS, extra)
+    }
+
+    /// The same with a configuration of its own.
+    pub fn with(config: &str, extra: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("telltale.toml"), RESTLESS).expect("it is written");
+        std::fs::write(folder.path().join("telltale.toml"), config).expect("it is written");
         Self { folder, extra: extra.iter().map(|flag| (*flag).to_owned()).collect() }
     }
 
@@ -65,9 +70,7 @@ impl Site {
 
     /// Starts the service and waits until it is ready.
     pub fn start(&self) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        drop(listener);
+        let port = free_port();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log());
         let child = self
             .command(&["run", "--data", &self.data().display().to_string()])
@@ -173,9 +176,22 @@ impl Running {
             }
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        let _ = self.child.kill();
         panic!("it does not end");
     }
+}
+
+/// A service whose test failed does not stay.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port of loopback that nobody listens on.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 /// Posts to whatever listens on a port.

@@ -1,0 +1,104 @@
+//! Programs that others wrote, as they are installed: what senders send is stored, what readers read
+//! of the lake is what `telltale query` says.
+//!
+//! Python's packages are those of `clients/requirements.txt`. `TELLTALE_TEST_PYTHON` names an
+//! interpreter that has them; without it the `python3` at hand is taken, and what it lacks is not tried.
+
+use crate::run::{Site, free_port, record};
+use std::io::Write;
+use std::ops::Range;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const SENT: usize = 300;
+
+#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
+fn not_tried(what: &str, cause: &str) {
+    eprintln!("not tried with {what}: {cause}");
+}
+
+/// An interpreter with `modules`; `None`, with a line that says so, where there is none.
+fn python(modules: &[&str]) -> Option<String> {
+    let asked_for = std::env::var("TELLTALE_TEST_PYTHON").ok();
+    let python = asked_for.clone().unwrap_or_else(|| "python3".to_owned());
+    let imports = format!("import {}", modules.join(", "));
+    let tried = Command::new(&python).args(["-c", &imports]).output();
+    let cause = match tried {
+        Ok(Output { status, .. }) if status.success() => return Some(python),
+        Ok(Output { stderr, .. }) => String::from_utf8_lossy(&stderr).into_owned(),
+        Err(cause) => cause.to_string(),
+    };
+    assert!(asked_for.is_none(), "`{python}` lacks something of {modules:?}: {cause}");
+    not_tried(&modules.join(", "), cause.lines().last().unwrap_or_default());
+    None
+}
+
+/// Runs a script of `clients/` to its end with `input`; gives what it prints.
+fn run(
+    python: &str,
+    script: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    input: &str,
+) -> Vec<u8> {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/service/clients");
+    let mut client = Command::new(python)
+        .arg(scripts.join(script))
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the interpreter starts");
+    let mut stdin = client.stdin.take().expect("it is piped");
+    // One that ends early says why.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let Output { status, stdout, stderr } = client.wait_with_output().expect("the client ends");
+    let said = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{script} {arguments:?}: {said}");
+    stdout
+}
+
+fn lines(numbers: Range<usize>) -> String {
+    numbers.map(|number| record(number) + "\n").collect()
+}
+
+/// What was sent is there once, and nothing else came.
+fn assert_stored(site: &Site, events: usize) {
+    let held = site.held();
+    assert_eq!(held.len(), events, "{}", site.said());
+    assert!(held.values().all(|count| *count == 1));
+    let status = site.status();
+    assert_eq!(status["residue"], 0);
+    let sources = status["sources"].as_array().expect("sources");
+    let sum = |what: &str| sources.iter().filter_map(|source| source[what].as_u64()).sum::<u64>();
+    assert_eq!((sum("received"), sum("duplicate"), sum("dead_letter")), (events as u64, 0, 0));
+}
+
+#[test]
+fn the_opentelemetry_sdk_sends_over_grpc_and_over_http() {
+    let exporters = [
+        "opentelemetry.sdk",
+        "opentelemetry.exporter.otlp.proto.grpc",
+        "opentelemetry.exporter.otlp.proto.http",
+    ];
+    let Some(python) = python(&exporters) else { return };
+    let grpc = format!("127.0.0.1:{}", free_port());
+    let site = Site::new(&["--otlp-grpc", &grpc]);
+    let service = site.start();
+    let http = format!("http://127.0.0.1:{}/v1/logs", service.port);
+    let mut sent = 0;
+    for (protocol, endpoint) in [("grpc", format!("http://{grpc}")), ("http", http)] {
+        let compressed = [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
+        for variables in [&[][..], &compressed] {
+            let input = lines(sent..sent + SENT);
+            run(&python, "otel.py", &[protocol, &endpoint], variables, &input);
+            sent += SENT;
+            assert_eq!(site.held().len(), sent, "{protocol}, {variables:?}: {}", site.said());
+        }
+    }
+    service.stop();
+    assert_stored(&site, sent);
+}
