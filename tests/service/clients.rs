@@ -102,3 +102,15 @@ fn the_opentelemetry_sdk_sends_over_grpc_and_over_http() {
     service.stop();
     assert_stored(&site, sent);
 }
+
+#[test]
+fn splunk_handler_posts_to_the_http_event_collector() {
+    let Some(python) = python(&["splunk_handler"]) else { return };
+    let site = Site::new(&[]);
+    let service = site.start();
+    run(&python, "splunk.py", &[&service.port.to_string()], &[], &lines(0..SENT));
+    service.stop();
+    assert_stored(&site, SENT);
+    let sources = site.status()["sources"].clone();
+    assert_eq!(sources[0]["partition"], "splunk_hec");
+}
