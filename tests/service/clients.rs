@@ -4,11 +4,12 @@
 //! Python's packages are those of `clients/requirements.txt`. `TELLTALE_TEST_PYTHON` names an
 //! interpreter that has them; without it the `python3` at hand is taken, and what it lacks is not tried.
 
-use crate::run::{Site, free_port, record};
+use crate::run::{Site, free_port, record, wait_until};
+use rdkafka::mocking::MockCluster;
 use std::io::Write;
 use std::ops::Range;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 
 const SENT: usize = 300;
 
@@ -113,4 +114,96 @@ fn splunk_handler_posts_to_the_http_event_collector() {
     assert_stored(&site, SENT);
     let sources = site.status()["sources"].clone();
     assert_eq!(sources[0]["partition"], "splunk_hec");
+}
+
+/// An rsyslog that reads a file from its beginning and is ended with the test.
+struct Rsyslog {
+    process: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Rsyslog {
+    /// `None`, with a line that says so, where rsyslog or the `module` is not installed.
+    fn start(module: &str, action: &str) -> Option<Self> {
+        let program = ["/usr/sbin/rsyslogd", "/usr/bin/rsyslogd"].map(PathBuf::from);
+        let Some(program) = program.into_iter().find(|program| program.exists()) else {
+            not_tried("rsyslog", "it is not installed");
+            return None;
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let place = |name: &str| folder.path().join(name);
+        std::fs::write(place("audit.jsonl"), lines(0..SENT)).expect("it is written");
+        let config = format!(
+            r#"
+global(workDirectory="{work}")
+module(load="imfile")
+module(load="{module}")
+template(name="record" type="string" string="%msg%")
+input(type="imfile" file="{work}/audit.jsonl" tag="audit" ruleset="telltale")
+ruleset(name="telltale") {{
+  action(type="{module}" template="record" action.resumeRetryCount="-1" action.resumeInterval="1" {action})
+}}
+"#,
+            work = folder.path().display()
+        );
+        std::fs::write(place("rsyslog.conf"), config).expect("it is written");
+        let rsyslog = |arguments: &[&str]| {
+            let mut command = Command::new(&program);
+            command.args(arguments).arg("-f").arg(place("rsyslog.conf"));
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+        };
+        let checked = rsyslog(&["-N1"]).stderr(Stdio::piped()).output().expect("it runs");
+        let said = String::from_utf8_lossy(&checked.stderr);
+        if said.contains("could not load module") {
+            not_tried("rsyslog", &format!("its module `{module}` is not installed"));
+            return None;
+        }
+        assert!(checked.status.success(), "{said}");
+        let pid = place("pid").display().to_string();
+        let process = rsyslog(&["-n", "-i", &pid]).spawn().expect("it starts");
+        Some(Self { process, _folder: folder })
+    }
+}
+
+impl Drop for Rsyslog {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn wait_for(site: &Site, events: usize) {
+    wait_until("everything there", || site.held().len() >= events, || site.said());
+}
+
+#[test]
+fn rsyslog_sends_bulk_requests() {
+    let site = Site::new(&[]);
+    let service = site.start();
+    let action = format!(
+        r#"server="127.0.0.1" serverport="{}" searchIndex="audit" searchType="" bulkmode="on""#,
+        service.port
+    );
+    let Some(rsyslog) = Rsyslog::start("omelasticsearch", &action) else { return };
+    wait_for(&site, SENT);
+    drop(rsyslog);
+    service.stop();
+    assert_stored(&site, SENT);
+    assert_eq!(site.status()["sources"][0]["partition"], "elastic_bulk");
+}
+
+#[test]
+fn rsyslog_writes_to_kafka() {
+    let cluster = MockCluster::new(1).expect("a mock cluster starts");
+    cluster.create_topic("audit", 2, 1).expect("a topic is made");
+    let brokers = cluster.bootstrap_servers();
+    let site = Site::new(&["--kafka", &brokers, "--topic", "audit"]);
+    let service = site.start();
+    let action = format!(r#"broker=["{}"] topic="audit""#, brokers.replace(',', "\",\""));
+    let Some(rsyslog) = Rsyslog::start("omkafka", &action) else { return };
+    wait_for(&site, SENT);
+    drop(rsyslog);
+    service.stop();
+    assert_stored(&site, SENT);
 }

@@ -194,6 +194,15 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
+/// Waits until `done`, and fails with what `said` gives where it never is.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool, said: impl Fn() -> String) {
+    let until = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < until, "never {what}: {}", said());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
 /// Posts to whatever listens on a port.
 pub fn post(port: u16, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Option<(u16, String)> {
     let mut request = Running::agent().post(format!("http://127.0.0.1:{port}{path}"));
