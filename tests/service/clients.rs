@@ -4,8 +4,9 @@
 //! Python's packages are those of `clients/requirements.txt`. `TELLTALE_TEST_PYTHON` names an
 //! interpreter that has them; without it the `python3` at hand is taken, and what it lacks is not tried.
 
-use crate::run::{Site, free_port, record, wait_until};
+use crate::run::{Running, Site, free_port, record, wait_until};
 use rdkafka::mocking::MockCluster;
+use serde_json::Value;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -206,4 +207,38 @@ fn rsyslog_writes_to_kafka() {
     drop(rsyslog);
     service.stop();
     assert_stored(&site, SENT);
+}
+
+/// Waits until everything that was posted is in the lake.
+fn wait_for_flush(service: &Running, site: &Site) {
+    let is_flushed = || {
+        let last = service.metric("telltale_journal_entry");
+        last.is_some() && service.metric("telltale_lake_entry") == last
+    };
+    wait_until("flushed", is_flushed, || site.said());
+}
+
+#[test]
+fn duckdb_and_deltalake_read_the_lake_as_query_does() {
+    let Some(python) = python(&["duckdb", "deltalake"]) else { return };
+    let site = Site::with("[service]\nflush_interval = \"300ms\"\n", &[]);
+    let service = site.start();
+    // Several files, and events that come twice.
+    for numbers in [0..100, 50..200, 200..SENT] {
+        let body = lines(numbers);
+        let answer = service.post("/v1/logs/aws_cloudtrail", body.as_bytes(), &[]);
+        assert_eq!(answer.expect("the service answers").0, 200);
+        wait_for_flush(&service, &site);
+    }
+    let table = site.data().join("lake/events").display().to_string();
+    let printed = run(&python, "lake.py", &[&table], &[], "");
+    let read: Value = serde_json::from_slice(&printed).expect("it prints JSON");
+    let columns = ["event_id", "log", "principal_id", "operation"];
+    let rows = site.query(&format!("SELECT {} FROM events ORDER BY event_id", columns.join(", ")));
+    let rows: Vec<Value> =
+        rows.iter().map(|row| columns.map(|column| row[column].clone()).to_vec().into()).collect();
+    assert_eq!(rows.len(), SENT);
+    assert_eq!(read["deltalake"], Value::from(rows.clone()));
+    assert_eq!(read["duckdb"], Value::from(rows));
+    service.stop();
 }

@@ -153,6 +153,13 @@ impl Running {
         Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
     }
 
+    /// A metric without labels, as `/metrics` has it.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics")?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        value.parse().ok()
+    }
+
     /// The same for a body that is posted.
     pub fn post(&self, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Option<(u16, String)> {
         post(self.port, path, body, headers)
