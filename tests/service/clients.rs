@@ -98,7 +98,7 @@ fn the_opentelemetry_sdk_sends_over_grpc_and_over_http() {
             let input = lines(sent..sent + SENT);
             run(&python, "otel.py", &[protocol, &endpoint], variables, &input);
             sent += SENT;
-            assert_eq!(site.held().len(), sent, "{protocol}, {variables:?}: {}", site.said());
+            assert_eq!(service.stored(), sent, "{protocol}, {variables:?}: {}", site.said());
         }
     }
     service.stop();
@@ -174,8 +174,8 @@ impl Drop for Rsyslog {
     }
 }
 
-fn wait_for(site: &Site, events: usize) {
-    wait_until("everything there", || site.held().len() >= events, || site.said());
+fn wait_for(service: &Running, site: &Site, events: usize) {
+    wait_until("everything there", || service.stored() >= events, || site.said());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn rsyslog_sends_bulk_requests() {
         service.port
     );
     let Some(rsyslog) = Rsyslog::start("omelasticsearch", &action) else { return };
-    wait_for(&site, SENT);
+    wait_for(&service, &site, SENT);
     drop(rsyslog);
     service.stop();
     assert_stored(&site, SENT);
@@ -203,7 +203,7 @@ fn rsyslog_writes_to_kafka() {
     let service = site.start();
     let action = format!(r#"broker=["{}"] topic="audit""#, brokers.replace(',', "\",\""));
     let Some(rsyslog) = Rsyslog::start("omkafka", &action) else { return };
-    wait_for(&site, SENT);
+    wait_for(&service, &site, SENT);
     drop(rsyslog);
     service.stop();
     assert_stored(&site, SENT);
@@ -212,8 +212,8 @@ fn rsyslog_writes_to_kafka() {
 /// Waits until everything that was posted is in the lake.
 fn wait_for_flush(service: &Running, site: &Site) {
     let is_flushed = || {
-        let last = service.metric("telltale_journal_entry");
-        last.is_some() && service.metric("telltale_lake_entry") == last
+        let last = service.metric("telltale_journal_entry", "");
+        last > 0.0 && service.metric("telltale_lake_entry", "") == last
     };
     wait_until("flushed", is_flushed, || site.said());
 }

@@ -135,10 +135,6 @@ impl Site {
 }
 
 impl Running {
-    fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
-    }
-
     fn agent() -> ureq::Agent {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -149,15 +145,20 @@ impl Running {
 
     /// Status and body; `None` when nobody answers.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut answer = Self::agent().get(self.url(path)).call().ok()?;
-        Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
+        get(self.port, path, &[])
     }
 
-    /// A metric without labels, as `/metrics` has it.
-    pub fn metric(&self, name: &str) -> Option<f64> {
-        let (_, text) = self.get("/metrics")?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        value.parse().ok()
+    /// The sum of a metric's series that have `label`, as `/metrics` says.
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let (_, text) = self.get("/metrics").expect("the service answers");
+        let own = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+        let own = own.filter(|(labels, _)| labels.contains(label));
+        own.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+    }
+
+    /// Events that it has stored since it started.
+    pub fn stored(&self) -> usize {
+        self.metric("telltale_records_total", "result=\"stored\"") as usize
     }
 
     /// The same for a body that is posted.
@@ -208,6 +209,13 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool, said: impl Fn() ->
         assert!(Instant::now() < until, "never {what}: {}", said());
         std::thread::park_timeout(Duration::from_millis(50));
     }
+}
+
+/// Gets from whatever listens on a port.
+pub fn get(port: u16, path: &str, parameters: &[(&str, &str)]) -> Option<(u16, String)> {
+    let request = Running::agent().get(format!("http://127.0.0.1:{port}{path}"));
+    let mut answer = request.query_pairs(parameters.iter().copied()).call().ok()?;
+    Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
 }
 
 /// Posts to whatever listens on a port.
