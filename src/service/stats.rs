@@ -213,6 +213,14 @@ impl Stats {
         record(&self.event_to_finding, since_arrival);
     }
 
+    /// A sink is there, of which nothing is to be said yet.
+    pub fn sink_begins(&self, name: &str) {
+        self.sink_failures.with_label_values(&[name]);
+        for result in ["delivered", "refused", "dropped"] {
+            self.sink_findings.with_label_values(&[name, result]);
+        }
+    }
+
     /// Everything in Prometheus' text format.
     pub fn text(&self) -> String {
         let stages = [
