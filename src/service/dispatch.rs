@@ -206,6 +206,7 @@ impl Dispatcher {
     pub fn run(mut self) {
         let (mut pause, mut again) = (FIRST_PAUSE, Instant::now());
         let (mut ticked, mut noted) = (Instant::now(), Instant::now());
+        self.stats.sink_begins(&self.name);
         loop {
             let wait = match self.known.waiting.is_empty() {
                 true => TICK,

@@ -9,6 +9,8 @@ use prometheus::{
 };
 use std::sync::Mutex;
 use std::time::Duration;
+use telltale_detect::detectors::KINDS;
+use telltale_schema::Severity;
 
 /// Counters and latencies of one service.
 pub struct Stats {
@@ -79,6 +81,17 @@ impl Stats {
         )
         .expect("names and labels are those of Prometheus");
         registry.register(Box::new(latency.clone())).expect("each metric is registered once");
+        let findings = counters(
+            "telltale_findings_total",
+            "Findings raised or grown",
+            &["detector", "severity"],
+        );
+        // There from the start: Prometheus sees no increase in the first value of a series.
+        for kind in KINDS {
+            for severity in Severity::ALL {
+                findings.with_label_values(&[kind.name, severity.as_str()]);
+            }
+        }
         let histogram = || {
             let histogram = Histogram::new_with_bounds(1, LONGEST_MICROS, 3);
             Mutex::new(histogram.expect("the bounds are in order"))
@@ -123,11 +136,7 @@ impl Stats {
                 "telltale_detected_entry",
                 "Number of the last entry that detectors have seen",
             ),
-            findings: counters(
-                "telltale_findings_total",
-                "Findings raised or grown",
-                &["detector", "severity"],
-            ),
+            findings,
             source_failures: counters(
                 "telltale_source_failures_total",
                 "Times that a source could not be read",
@@ -167,6 +176,8 @@ impl Stats {
     /// A delivery was read and goes to the journal.
     pub fn received(&self, ledger: &Ledger) {
         self.count(ledger, "received", ledger.received);
+        // So that the first refusal is an increase.
+        self.count(ledger, "refused", 0);
         self.flight(ledger).add(signed(ledger.received));
     }
 
@@ -200,6 +211,14 @@ impl Stats {
     pub fn found(&self, detector: &str, severity: &str, since_arrival: Duration) {
         self.findings.with_label_values(&[detector, severity]).inc();
         record(&self.event_to_finding, since_arrival);
+    }
+
+    /// A sink is there, of which nothing is to be said yet.
+    pub fn sink_begins(&self, name: &str) {
+        self.sink_failures.with_label_values(&[name]);
+        for result in ["delivered", "refused", "dropped"] {
+            self.sink_findings.with_label_values(&[name, result]);
+        }
     }
 
     /// Everything in Prometheus' text format.

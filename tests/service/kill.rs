@@ -33,7 +33,12 @@ impl Dice {
 
 /// Days of a simulated company under attack, cut where the log changes.
 pub fn bodies() -> Vec<(&'static str, Vec<u8>)> {
-    let estate = Estate { seed: 5, days: 7, identities: 60, ..Estate::default() };
+    bodies_of(7, 60)
+}
+
+/// The same of so many days and identities.
+pub fn bodies_of(days: u32, identities: u32) -> Vec<(&'static str, Vec<u8>)> {
+    let estate = Estate { seed: 5, days, identities, ..Estate::default() };
     let mut bodies: Vec<(&'static str, Vec<u8>)> = Vec::new();
     for record in estate.stream() {
         match bodies.last_mut() {

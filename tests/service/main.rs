@@ -1,9 +1,11 @@
-//! The service from outside: `run` the process, `senders` what they see, `sinks` where
-//! findings go, `kill` what no kill changes,
+//! The service from outside: `run` the process, `senders` what they see, `clients` those that others
+//! wrote, `sinks` where findings go, `prometheus` what is seen of it, `kill` what no kill changes,
 //! `learn` what detectors know beforehand.
 
+mod clients;
 mod kill;
 mod learn;
+mod prometheus;
 mod run;
 mod senders;
 mod sinks;

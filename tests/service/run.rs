@@ -35,8 +35,13 @@ pub struct Site {
 impl Site {
     /// A folder whose service also gets the flags in `extra`.
     pub fn new(extra: &[&str]) -> Self {
+        Self::with(RESTLESS, extra)
+    }
+
+    /// The same with a configuration of its own.
+    pub fn with(config: &str, extra: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("telltale.toml"), RESTLESS).expect("it is written");
+        std::fs::write(folder.path().join("telltale.toml"), config).expect("it is written");
         Self { folder, extra: extra.iter().map(|flag| (*flag).to_owned()).collect() }
     }
 
@@ -65,9 +70,7 @@ impl Site {
 
     /// Starts the service and waits until it is ready.
     pub fn start(&self) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        drop(listener);
+        let port = free_port();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log());
         let child = self
             .command(&["run", "--data", &self.data().display().to_string()])
@@ -132,10 +135,6 @@ impl Site {
 }
 
 impl Running {
-    fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
-    }
-
     fn agent() -> ureq::Agent {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -146,8 +145,20 @@ impl Running {
 
     /// Status and body; `None` when nobody answers.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut answer = Self::agent().get(self.url(path)).call().ok()?;
-        Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
+        get(self.port, path, &[])
+    }
+
+    /// The sum of a metric's series that have `label`, as `/metrics` says.
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let (_, text) = self.get("/metrics").expect("the service answers");
+        let own = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+        let own = own.filter(|(labels, _)| labels.contains(label));
+        own.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+    }
+
+    /// Events that it has stored since it started.
+    pub fn stored(&self) -> usize {
+        self.metric("telltale_records_total", "result=\"stored\"") as usize
     }
 
     /// The same for a body that is posted.
@@ -173,9 +184,38 @@ impl Running {
             }
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        let _ = self.child.kill();
         panic!("it does not end");
     }
+}
+
+/// A service whose test failed does not stay.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port of loopback that nobody listens on.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// Waits until `done`, and fails with what `said` gives where it never is.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool, said: impl Fn() -> String) {
+    let until = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < until, "never {what}: {}", said());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+/// Gets from whatever listens on a port.
+pub fn get(port: u16, path: &str, parameters: &[(&str, &str)]) -> Option<(u16, String)> {
+    let request = Running::agent().get(format!("http://127.0.0.1:{port}{path}"));
+    let mut answer = request.query_pairs(parameters.iter().copied()).call().ok()?;
+    Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
 }
 
 /// Posts to whatever listens on a port.
