@@ -9,6 +9,7 @@ use prometheus::{
 };
 use std::sync::Mutex;
 use std::time::Duration;
+use telltale_ingest::sources::tail;
 
 /// Counters and latencies of one service.
 pub struct Stats {
@@ -131,7 +132,7 @@ impl Stats {
     }
 
     fn count(&self, ledger: &Ledger, result: &str, records: u64) {
-        let labels = [ledger.source.as_str(), ledger.partition.as_str(), result];
+        let labels = [ledger.source.as_str(), partition(ledger), result];
         self.records.with_label_values(&labels).inc_by(records);
     }
 
@@ -139,7 +140,7 @@ impl Stats {
         &self,
         ledger: &Ledger,
     ) -> prometheus::core::GenericGauge<prometheus::core::AtomicI64> {
-        self.in_flight.with_label_values(&[ledger.source.as_str(), ledger.partition.as_str()])
+        self.in_flight.with_label_values(&[ledger.source.as_str(), partition(ledger)])
     }
 
     /// A delivery was read and goes to the journal.
@@ -211,6 +212,11 @@ impl Default for Stats {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The partition as a label. Files are none: there is no end of them.
+fn partition(ledger: &Ledger) -> &str {
+    if ledger.source == tail::SOURCE { "" } else { &ledger.partition }
 }
 
 fn record(histogram: &Mutex<Histogram<u64>>, took: Duration) {
