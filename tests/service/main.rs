@@ -1,5 +1,6 @@
 //! The service from outside: `run` the process, `senders` what they see, `kill` what no kill changes.
 
+mod files;
 mod kill;
 mod run;
 mod senders;

@@ -120,7 +120,10 @@ pub fn format(head: &[u8], whole: bool) -> Option<Format> {
 fn is_foreign(text: &[u8]) -> bool {
     const MAGIC: [&[u8]; 7] =
         [b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"PAR1", b"\xff\xfe", b"\xfe\xff"];
-    MAGIC.iter().any(|magic| text.starts_with(magic)) || text[..text.len().min(8192)].contains(&0)
+    // A log whose writer crashed holds a few NULs, what is binary holds many.
+    let head = &text[..text.len().min(8192)];
+    let nuls = memchr::memchr_iter(0, head).count();
+    nuls * 10 > head.len() || MAGIC.iter().any(|magic| text.starts_with(magic))
 }
 
 /// Whether values that begin so are part of something that has an end.
@@ -171,6 +174,8 @@ mod tests {
         assert_eq!(growing("{\n  \"a\": 1\n}"), Some(Format::Values));
         assert_eq!(growing("2026-03-01 text"), Some(Format::Lines));
         assert_eq!(growing("PK\u{3}\u{4}"), Some(Format::Foreign));
+        assert_eq!(growing("{\"a\":1}\n\0\n{\"a\":2}\n"), Some(Format::Lines));
+        assert_eq!(growing("\x7fELF\u{2}\0\0\0\0\n"), Some(Format::Foreign));
         assert_eq!(format(b"{\"Records\":[{\"a\":1}]}", true), Some(Format::Values));
         let long = format!("{{\"a\":\"{}", "x".repeat(HEAD));
         assert_eq!(growing(&long[..HEAD]), Some(Format::Lines));

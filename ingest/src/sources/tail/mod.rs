@@ -270,7 +270,7 @@ impl TailSource {
 
     /// Reads until `stop` is set. Called on a thread of its own.
     pub fn run(mut self, runtime: &Handle, stop: &AtomicBool) {
-        while self.poll(runtime, stop) {
+        while !stop.load(Ordering::Relaxed) && self.poll(runtime, stop) {
             let until = Instant::now() + self.tail.poll_interval;
             while !stop.load(Ordering::Relaxed) {
                 let left = until.saturating_duration_since(Instant::now());
@@ -473,6 +473,15 @@ impl TailSource {
             let head = content::beginning(opened.file, opened.encoding, HEAD)?;
             let whole = file.is_left_alone(self.patience.settle);
             file.format = content::format(&head, whole);
+            // A line that was cut looks like the first of several.
+            if file.format == Some(Format::Values)
+                && !content::is_enclosed(&head)
+                && content::complete(&head) == 0
+                && head.len() < HEAD
+                && !file.is_left_alone(self.patience.give_up)
+            {
+                file.format = None;
+            }
             if file.format.is_none() || !self.identify(file, opened)? {
                 file.waits = true;
                 return Ok(());
@@ -717,8 +726,10 @@ impl TailSource {
             content::fill(&mut reader, &mut bytes, longest)?;
             let complete = content::complete(&bytes);
             let rest = bytes.split_off(complete);
-            if !bytes.trim_ascii().is_empty() {
-                let end = file.position + complete as u64;
+            let end = file.position + complete as u64;
+            if bytes.trim_ascii().is_empty() {
+                file.position = end;
+            } else {
                 self.hand_over(file, opened, Some((bytes, Cut::Document)), end)?;
             }
             bytes = rest;
@@ -729,7 +740,11 @@ impl TailSource {
         if bytes.trim_ascii().is_empty() {
             return Ok(());
         }
-        let is_too_long = bytes.len() > self.tail.document_bytes;
+        let bound = match content::is_enclosed(&bytes) {
+            true => self.tail.document_bytes,
+            false => self.tail.record_bytes,
+        };
+        let is_too_long = bytes.len() > bound;
         if is_too_long || file.is_left_alone(self.patience.give_up) {
             // The intake says what is wrong with it.
             let end = file.size.max(file.position + bytes.len() as u64);
@@ -778,6 +793,12 @@ impl TailSource {
         // After the bytes were read: they are of the file that begins so.
         let head = content::beginning(opened.file, opened.encoding, covered)?;
         if head.len() < covered || file.start.is_some_and(|start| !start.is_of(&head)) {
+            return Err(Trouble::Changed);
+        }
+        if file.position == 0
+            && let Some((bytes, Cut::Lines)) = &bytes
+            && !bytes.starts_with(&head[..bytes.len().min(covered)])
+        {
             return Err(Trouble::Changed);
         }
         let start = Fingerprint::of(&head);
