@@ -22,7 +22,7 @@ use crate::parsers::{self, Parser};
 use content::{At, Encoding, Format, HEAD};
 use fingerprint::{FULL, Fingerprint, LONGEST, Rows};
 use listing::{FileId, Paths, Seen};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -39,6 +39,8 @@ pub const SOURCE: &str = "files";
 const BLOCK: usize = 2 << 20;
 /// Files that are held open.
 const MAX_OPEN: usize = 256;
+/// How long is read what a listing found, before files that are held open have their turn.
+const TURN: Duration = Duration::from_secs(1);
 /// Of the time, at most one part in so many goes into listing.
 const LISTING_SHARE: u32 = 20;
 /// How long is waited before what was refused is handed over again.
@@ -102,6 +104,8 @@ pub struct TailSource {
     files: HashMap<FileId, Tracked>,
     /// Those of them that are held open.
     open: BTreeSet<FileId>,
+    /// Those that are still to be looked at since the last listing.
+    queue: VecDeque<FileId>,
     /// Number of the last listing.
     listing: u64,
     next_listing: Instant,
@@ -262,6 +266,7 @@ impl TailSource {
             rows,
             files: HashMap::new(),
             open: BTreeSet::new(),
+            queue: VecDeque::new(),
             listing: 0,
             next_listing: Instant::now(),
             said: HashMap::new(),
@@ -272,7 +277,7 @@ impl TailSource {
     pub fn run(mut self, runtime: &Handle, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) && self.poll(runtime, stop) {
             let until = Instant::now() + self.tail.poll_interval;
-            while !stop.load(Ordering::Relaxed) {
+            while self.queue.is_empty() && !stop.load(Ordering::Relaxed) {
                 let left = until.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
@@ -282,20 +287,28 @@ impl TailSource {
         }
     }
 
-    /// Reads whatever there is to read; not when the service stops.
+    /// Reads what there is to read, for a while; whether the service goes on.
     fn poll(&mut self, runtime: &Handle, stop: &AtomicBool) -> bool {
         let began = Instant::now();
-        let due = if began >= self.next_listing {
-            let due = self.list();
+        if self.queue.is_empty() && began >= self.next_listing {
+            self.queue = self.list().into();
             let pause = self.tail.poll_interval.max(began.elapsed() * LISTING_SHARE);
             self.next_listing = Instant::now() + pause;
-            due
         } else {
-            self.grown()
-        };
-        for id in due {
+            for id in self.grown() {
+                if stop.load(Ordering::Relaxed) || !self.visit(id, runtime, stop) {
+                    return false;
+                }
+            }
+        }
+        // Thousands of new files do not keep others waiting that grow.
+        let until = Instant::now() + TURN;
+        while let Some(id) = self.queue.pop_front() {
             if stop.load(Ordering::Relaxed) || !self.visit(id, runtime, stop) {
                 return false;
+            }
+            if Instant::now() >= until {
+                break;
             }
         }
         true
@@ -686,7 +699,8 @@ impl TailSource {
         if self.is_last_line(file, opened, &held, damage.is_some()) {
             return self.hand_over_lines(file, opened, held);
         }
-        file.waits = true;
+        // What is compressed and cut off changes before there is more of it.
+        file.waits |= opened.encoding == Encoding::Plain;
         Ok(())
     }
 
