@@ -1,7 +1,8 @@
 //! Folders of logs as log rotation leaves them, read poll by poll.
 
+use super::fingerprint::FULL;
 use super::*;
-use crate::sources::Receipt;
+use crate::sources::{Delivery, Receipt, Refusal};
 use async_trait::async_trait;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
