@@ -111,6 +111,7 @@ impl Default for Service {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Source {
+    Files(FilesSource),
     Http(HttpSource),
     Kafka(KafkaSource),
     OtlpGrpc(OtlpSource),
@@ -120,11 +121,44 @@ impl Source {
     /// What it is, in a few words.
     pub fn describe(&self) -> String {
         match self {
+            Self::Files(files) => format!("files {}", files.paths.join(" ")),
             Self::Http(http) => format!("http on {}", http.listen),
             Self::Kafka(kafka) => format!("kafka at {}", kafka.brokers),
             Self::OtlpGrpc(otlp) => format!("otlp_grpc on {}", otlp.listen),
         }
     }
+}
+
+/// `[[source]] kind = "files"`: files as they are written, rotated and compressed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilesSource {
+    /// Folders, files and globs.
+    pub paths: Vec<String>,
+    /// Globs of what is left out, for a path or for a file's name. Default: none.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Parser of every record. Default: each record's content says it.
+    #[serde(default)]
+    pub parser: Option<String>,
+    /// How often it is looked whether files have grown. Default 250 milliseconds.
+    #[serde(default = "default_poll_interval", with = "humantime_serde")]
+    pub poll_interval: Duration,
+    /// Where files are read from that are there when nothing was read yet. Default `beginning`.
+    #[serde(default)]
+    pub read_from: ReadFrom,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadFrom {
+    #[default]
+    Beginning,
+    End,
+}
+
+fn default_poll_interval() -> Duration {
+    Duration::from_millis(250)
 }
 
 /// `[[source]] kind = "http"`: bodies that are posted.

@@ -8,6 +8,8 @@ use crate::json;
 pub enum Framing {
     /// One record a line: NDJSON and text logs. A line may itself hold an array or a wrapper.
     Lines,
+    /// The same, where a line's position is the byte at which it begins in its source.
+    LinesAt,
     /// JSON values with white space, commas, array brackets or wrapper objects around them.
     Values,
 }

@@ -17,7 +17,7 @@ pub struct Block {
     pub framing: Framing,
     /// State of the walk at the first byte, for a long file of [`Framing::Values`].
     pub walk: Walk,
-    /// Number of the first line or record, counted from 1.
+    /// Number of the first line or record, counted from 1; its byte for [`Framing::LinesAt`].
     pub first_position: u64,
 }
 
@@ -40,16 +40,24 @@ impl Payload {
     ///
     /// Errors: what is no text, or no record, goes to `rejects` with its position.
     pub fn new(mut block: Block, redactor: &Redactor, rejects: &mut Rejects) -> Self {
+        // A fingerprint is rarely as long as the secret that it stands for.
+        let starts = starts(&block);
         redactor.redact_in_place(&mut block.bytes);
-        Self::unredacted(block, rejects)
+        Self::found(block, &starts, rejects)
     }
 
     /// Finds the records of a block as it is: to recognise it, not to make events of it.
     pub fn unredacted(block: Block, rejects: &mut Rejects) -> Self {
+        let starts = starts(&block);
+        Self::found(block, &starts, rejects)
+    }
+
+    fn found(block: Block, starts: &[u64], rejects: &mut Rejects) -> Self {
         let bytes = block.bytes;
         let mut spans = Vec::with_capacity(bytes.len() / 900 + 4);
         match block.framing {
-            Framing::Lines => lines(&bytes, block.first_position, &mut spans, rejects),
+            Framing::Lines => lines(&bytes, block.first_position.., &mut spans, rejects),
+            Framing::LinesAt => lines(&bytes, starts.iter().copied(), &mut spans, rejects),
             Framing::Values => {
                 let mut position = block.first_position;
                 values(&bytes, 0, block.walk, &mut position, true, &mut spans, rejects);
@@ -144,10 +152,24 @@ impl Payload {
     }
 }
 
-fn lines(bytes: &[u8], first: u64, spans: &mut Vec<Span>, rejects: &mut Rejects) {
+/// Where each line of a block of [`Framing::LinesAt`] begins in its source.
+fn starts(block: &Block) -> Vec<u64> {
+    if block.framing != Framing::LinesAt {
+        return Vec::new();
+    }
+    let behind = memchr::memchr_iter(b'\n', &block.bytes).map(|end| end as u64 + 1);
+    std::iter::once(0).chain(behind).map(|at| block.first_position + at).collect()
+}
+
+fn lines(
+    bytes: &[u8],
+    positions: impl Iterator<Item = u64>,
+    spans: &mut Vec<Span>,
+    rejects: &mut Rejects,
+) {
     let mut start = 0;
     let ends = memchr::memchr_iter(b'\n', bytes).chain(std::iter::once(bytes.len()));
-    for (position, end) in (first..).zip(ends) {
+    for (position, end) in positions.zip(ends) {
         let line = &bytes[start.min(end)..end];
         let from = start + line.len() - line.trim_ascii_start().len();
         let to = from + line.trim_ascii().len();

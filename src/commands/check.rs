@@ -1,10 +1,12 @@
 //! `telltale check`: whether a configuration is sound, without starting anything.
 
 use super::{ConfigFile, Ending, did_you_mean};
-use crate::config::{Config, Source};
-use anyhow::{Result, ensure};
+use crate::config::{Config, FilesSource, Source};
+use crate::service::sources::tail_of;
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::net::ToSocketAddrs;
+use std::time::Duration;
 use telltale_ingest::{PARSERS, parsers};
 
 /// Say whether a configuration file is sound, with a hint for a mistake
@@ -40,6 +42,7 @@ pub fn check(config: &Config) -> Result<()> {
     ensure!(config.service.memory_bytes >= 1 << 20, "`memory_bytes` in `[service]` is below 1 MiB");
     for source in &config.source {
         match source {
+            Source::Files(own) => files(own, config)?,
             Source::Http(http) => address(&http.listen)?,
             Source::OtlpGrpc(otlp) => address(&otlp.listen)?,
             Source::Kafka(kafka) => {
@@ -52,17 +55,39 @@ pub fn check(config: &Config) -> Result<()> {
                         kafka.topics.contains(topic),
                         "`parsers` of the Kafka source names the topic `{topic}`, which is not among its `topics`"
                     );
-                    let names: Vec<_> = PARSERS.iter().map(|parser| parser.name()).collect();
-                    ensure!(
-                        parsers::by_name(parser).is_some(),
-                        "unknown parser `{parser}` of the topic `{topic}`{}",
-                        did_you_mean(parser, &names)
-                    );
+                    known_parser(parser, &format!("of the topic `{topic}`"))?;
                 }
             }
         }
     }
     Ok(())
+}
+
+fn known_parser(parser: &str, of: &str) -> Result<()> {
+    let names: Vec<_> = PARSERS.iter().map(|parser| parser.name()).collect();
+    ensure!(
+        parsers::by_name(parser).is_some(),
+        "unknown parser `{parser}` {of}{}",
+        did_you_mean(parser, &names)
+    );
+    Ok(())
+}
+
+fn files(files: &FilesSource, config: &Config) -> Result<()> {
+    let source = "`[[source]] kind = \"files\"`";
+    ensure!(
+        files.paths.iter().any(|path| !path.is_empty()),
+        "{source} names no `paths`; name folders, files or globs, such as `[\"/var/log/kubernetes/audit*.log*\"]`"
+    );
+    ensure!(files.paths.iter().all(|path| !path.is_empty()), "{source} has an empty path");
+    if let Some(parser) = &files.parser {
+        known_parser(parser, "of the source `files`")?;
+    }
+    ensure!(
+        files.poll_interval >= Duration::from_millis(10),
+        "`poll_interval` of {source} is below 10ms"
+    );
+    tail_of(files, config).check().with_context(|| format!("in {source}"))
 }
 
 fn address(listen: &str) -> Result<()> {

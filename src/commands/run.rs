@@ -118,7 +118,7 @@ fn listen_at(sources: &mut Vec<Source>, listen: &str, default: Source) {
     match &mut sources[at] {
         Source::Http(HttpSource { listen: own, .. })
         | Source::OtlpGrpc(OtlpSource { listen: own, .. }) => listen.clone_into(own),
-        Source::Kafka(_) => {}
+        Source::Files(_) | Source::Kafka(_) => {}
     }
 }
 

@@ -138,4 +138,11 @@ impl Take for Entrance {
     fn position(&self, source: &str, partition: &str) -> Option<u64> {
         lock(&self.0.positions).get(&(source.to_owned(), partition.to_owned())).copied()
     }
+
+    fn positions(&self, source: &str) -> Vec<(String, u64)> {
+        let positions = lock(&self.0.positions);
+        let own = positions.range((source.to_owned(), String::new())..);
+        let own = own.take_while(|((of, _), _)| of == source);
+        own.map(|((_, partition), at)| (partition.clone(), *at)).collect()
+    }
 }

@@ -118,7 +118,10 @@ impl Intake {
             Ok(reader) => {
                 let mut reader = reader.trusting();
                 if are_lines {
-                    reader = reader.of_lines();
+                    reader = match *offsets {
+                        [first] => reader.of_lines_at(first),
+                        _ => reader.of_lines(),
+                    };
                 }
                 while let Some((block, plan)) = reader.next_block(&mut rejects) {
                     held += block.bytes.len();
@@ -136,8 +139,11 @@ impl Intake {
         for single in rejects.take_singles() {
             // A line is a message, else the piece is one, or it is no message at all.
             let line = usize::try_from(single.position).unwrap_or(usize::MAX).wrapping_sub(1);
-            let of_piece = offsets.first().copied().unwrap_or(single.position);
-            let position = offsets.get(line).copied().unwrap_or(of_piece);
+            let position = match *offsets {
+                [_] if are_lines => single.position,
+                [first, ..] => offsets.get(line).copied().unwrap_or(first),
+                [] => single.position,
+            };
             let text = single.text.unwrap_or_default();
             parsed.dead_letters.push(letter(position, single.reason, text));
             parsed.records_rejected += 1;

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use telltale_detect::detectors::KINDS;
 use telltale_schema::Severity;
+use telltale_ingest::sources::tail;
 
 /// Counters and latencies of one service.
 pub struct Stats {
@@ -162,7 +163,7 @@ impl Stats {
     }
 
     fn count(&self, ledger: &Ledger, result: &str, records: u64) {
-        let labels = [ledger.source.as_str(), ledger.partition.as_str(), result];
+        let labels = [ledger.source.as_str(), partition(ledger), result];
         self.records.with_label_values(&labels).inc_by(records);
     }
 
@@ -170,7 +171,7 @@ impl Stats {
         &self,
         ledger: &Ledger,
     ) -> prometheus::core::GenericGauge<prometheus::core::AtomicI64> {
-        self.in_flight.with_label_values(&[ledger.source.as_str(), ledger.partition.as_str()])
+        self.in_flight.with_label_values(&[ledger.source.as_str(), partition(ledger)])
     }
 
     /// A delivery was read and goes to the journal.
@@ -252,6 +253,11 @@ impl Default for Stats {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The partition as a label. Files are none: there is no end of them.
+fn partition(ledger: &Ledger) -> &str {
+    if ledger.source == tail::SOURCE { "" } else { &ledger.partition }
 }
 
 fn record(histogram: &Mutex<Histogram<u64>>, took: Duration) {

@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "the tally is for whoever runs it by hand")]
 
+use crate::files::{append, gzip};
 use crate::run::{Running, Site, post, record};
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
@@ -203,6 +204,80 @@ fn killed_while_it_reads_kafka_it_reads_every_message_once() {
     assert_eq!(held.len(), wanted, "{}", site.said());
     assert!(held.values().all(|count| *count == 1));
     let status = site.status();
+    assert_eq!(status["residue"], 0);
+    assert_eq!(site.query("SELECT count(*) AS n FROM dead_letters")[0]["n"], total / 500);
+}
+
+/// Writes numbered lines to `audit.log` in a folder that is rotated as often as not: by renaming, by
+/// copying and truncating, and by compressing what was rotated; lines come in halves.
+fn write_rotated(logs: &std::path::Path, total: usize) {
+    let log = logs.join("audit.log");
+    let (mut dice, mut rotated, mut uncompressed) = (Dice(29), 0, Vec::new());
+    let pause = Duration::from_millis(kills().min(100) as u64 * 250 * 50 / total as u64);
+    for number in 0..total {
+        let line = format!("{}\n", record(number));
+        let poison = ["{\"x\":\n", "no json\n", "\u{0}x\n"][number % 3];
+        let line = if number % 500 == 499 { poison } else { &line };
+        let (first, rest) = line.split_at(line.len() / 2);
+        append(&log, first);
+        if number % 50 == 0 {
+            std::thread::park_timeout(pause);
+        }
+        append(&log, rest);
+        if dice.below(60) == 0 {
+            rotated += 1;
+            let old = logs.join(format!("audit.log.{rotated}"));
+            if dice.below(2) == 0 {
+                std::fs::rename(&log, &old).expect("it is renamed");
+            } else {
+                std::fs::copy(&log, &old).expect("it is copied");
+                std::fs::write(&log, "").expect("it is truncated");
+            }
+            uncompressed.push(old);
+        }
+        if uncompressed.len() > 2 {
+            let old = uncompressed.remove(0);
+            let bytes = gzip(&std::fs::read(&old).expect("it is there"));
+            let (head, tail) = bytes.split_at(bytes.len() / 2);
+            let new = old.with_extension(format!("{rotated}.gz"));
+            std::fs::write(&new, head).expect("it is written");
+            std::thread::park_timeout(Duration::from_millis(5));
+            std::fs::write(&new, [head, tail].concat()).expect("it is written");
+            std::fs::remove_file(old).expect("it is removed");
+        }
+    }
+}
+
+#[test]
+fn killed_while_it_reads_rotated_files_it_reads_every_line_once() {
+    let source = "[[source]]\nkind = \"files\"\npaths = [\"logs\"]\npoll_interval = \"10ms\"\n";
+    let site = Site::new(&[]).configured(source);
+    let logs = site.folder().join("logs");
+    std::fs::create_dir(&logs).expect("a folder is made");
+    let service = site.start();
+    let (port, done, total) = (AtomicU16::new(service.port), AtomicBool::new(false), 3000);
+    let (service, count) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            write_rotated(&logs, total);
+            done.store(true, Ordering::SeqCst);
+        });
+        torment(&site, service, &port, &done, kills().min(100))
+    });
+    let wanted = total - total / 500;
+    site.wait_until_stored(wanted as u64);
+    service.stop();
+    let held = site.held();
+    let status = site.status();
+    let duplicates: u64 = status["sources"]
+        .as_array()
+        .expect("sources")
+        .iter()
+        .filter_map(|source| source["duplicate"].as_u64())
+        .sum();
+    println!("{count} kills, {total} lines, {} events held, {duplicates} read twice", held.len());
+    assert!(count > 0, "it was killed at all");
+    assert_eq!(held.len(), wanted, "{}", site.said());
+    assert!(held.values().all(|count| *count == 1));
     assert_eq!(status["residue"], 0);
     assert_eq!(site.query("SELECT count(*) AS n FROM dead_letters")[0]["n"], total / 500);
 }

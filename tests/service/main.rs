@@ -3,6 +3,7 @@
 //! `learn` what detectors know beforehand.
 
 mod clients;
+mod files;
 mod kill;
 mod learn;
 mod prometheus;

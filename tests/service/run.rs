@@ -57,11 +57,16 @@ impl Site {
         self.folder.path().join(name)
     }
 
+    /// Where the service is started.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.args(arguments).current_dir(self.folder.path());
         command.env("TELLTALE_CONFIG", self.folder.path().join("telltale.toml"));
@@ -124,6 +129,22 @@ impl Site {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {said}");
         String::from_utf8(output.stdout).expect("the output is text")
+    }
+
+    /// Waits until so many events are stored, as the accounts say it: files of the lake may be
+    /// merged under whoever reads them.
+    pub fn wait_until_stored(&self, count: u64) {
+        let data = self.data().display().to_string();
+        let (until, mut stored) = (Instant::now() + PATIENCE, 0);
+        while stored < count {
+            assert!(Instant::now() < until, "{stored} of {count}: {}", self.said());
+            std::thread::park_timeout(Duration::from_millis(50));
+            let status = ["status", "--data", &data, "--output", "json"];
+            let output = self.command(&status).output().expect("the binary runs");
+            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let sources = status["sources"].as_array().map_or(&[][..], Vec::as_slice);
+            stored = sources.iter().filter_map(|source| source["stored"].as_u64()).sum();
+        }
     }
 
     /// How often each event is there, by its id.

@@ -156,6 +156,20 @@ impl BlockReader {
         self
     }
 
+    /// The same for lines whose positions are the bytes at which they begin, `first` that of the
+    /// first.
+    pub fn of_lines_at(mut self, first: u64) -> Self {
+        self.framing = Some(Framing::LinesAt);
+        self.position = first;
+        self
+    }
+
+    /// Goes on behind so many bytes and lines.
+    fn pass(&mut self, bytes: usize, lines: usize) {
+        let counted = if self.framing == Some(Framing::LinesAt) { bytes } else { lines };
+        self.position += counted as u64;
+    }
+
     /// The next block and how to read it; `None` at the end, or where no parser knows the stream.
     ///
     /// Errors: what cannot be read (a gzip that was cut, a line too long) goes to `rejects`, and
@@ -177,7 +191,7 @@ impl BlockReader {
             let (framing, plan) = self.begun?;
             let ended = self.state == State::Ended;
             let block = match framing {
-                Framing::Lines => self.cut_lines(ended, rejects),
+                Framing::Lines | Framing::LinesAt => self.cut_lines(ended, rejects),
                 Framing::Values => self.cut_values(ended, rejects),
             };
             if ended && self.rest.is_empty() {
@@ -244,10 +258,13 @@ impl BlockReader {
         match memchr::memchr(b'\n', &self.rest) {
             Some(end) => {
                 self.rest.drain(..=end);
-                self.position += 1;
+                self.pass(end + 1, 1);
                 self.state = State::Reading;
             }
-            None => self.rest.clear(),
+            None => {
+                self.pass(self.rest.len(), 0);
+                self.rest.clear();
+            }
         }
     }
 
@@ -258,17 +275,21 @@ impl BlockReader {
         }
         if self.rest.starts_with(&[0xef, 0xbb, 0xbf]) {
             self.rest.drain(..3);
+            self.pass(3, 0);
         }
         if self.rest.trim_ascii().is_empty() {
             // White space before the first record says nothing, but is not held at any length.
-            self.position += memchr::memchr_iter(b'\n', &self.rest).count() as u64;
+            self.pass(self.rest.len(), memchr::memchr_iter(b'\n', &self.rest).count());
             self.rest.clear();
             return match self.state {
                 State::Ended => Beginning::Foreign,
                 _ => Beginning::TooShort,
             };
         }
-        if let Some(what) = foreign(&self.rest) {
+        // Of lines that are messages, the first says nothing of the others.
+        if self.framing.is_none()
+            && let Some(what) = foreign(&self.rest)
+        {
             rejects.remark(what);
             return Beginning::Foreign;
         }
@@ -334,16 +355,19 @@ impl BlockReader {
             || end == 0 && self.rest.len() > self.limits.record_bytes;
         if line_is_too_long {
             self.too_long(rejects);
-            self.rest.drain(..if end == 0 { self.rest.len() } else { end });
-            self.position += 1;
+            let drained = if end == 0 { self.rest.len() } else { end };
+            self.rest.drain(..drained);
+            self.pass(drained, usize::from(end > 0));
             if end == 0 {
-                self.position -= 1;
                 self.state = State::Skipping;
             }
             return None;
         }
-        let lines = memchr::memchr_iter(b'\n', &self.rest[..end]).count() as u64;
-        self.block(end, Framing::Lines, Walk::default(), lines)
+        let (framing, passed) = match self.framing {
+            Some(Framing::LinesAt) => (Framing::LinesAt, end),
+            _ => (Framing::Lines, memchr::memchr_iter(b'\n', &self.rest[..end]).count()),
+        };
+        self.block(end, framing, Walk::default(), passed as u64)
     }
 
     fn cut_values(&mut self, ended: bool, rejects: &mut Rejects) -> Option<Block> {

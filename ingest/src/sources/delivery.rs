@@ -11,7 +11,7 @@ use thiserror::Error;
 /// source can hand it over again.
 #[derive(Clone)]
 pub struct Delivery {
-    /// What the source is called: `http`, `kafka`.
+    /// What the source is called: `http`, `kafka`, `files`.
     pub source: Arc<str>,
     /// What has an order of its own within it: a topic's partition, a file; empty where there is
     /// nothing of the kind.
@@ -32,8 +32,9 @@ pub struct Piece {
     pub bytes: Bytes,
     /// Whether each line is a record, whatever it looks like.
     pub are_lines: bool,
-    /// Offset of the record on each line, where lines are messages; empty where a record's position
-    /// is its number.
+    /// Offset of the record on each line, where lines are messages; of the first alone, where lines
+    /// lie one behind another and a line's offset is that of its first byte; empty where a record's
+    /// position is its number.
     pub offsets: Arc<[u64]>,
 }
 
@@ -83,4 +84,10 @@ pub trait Take: Send + Sync + 'static {
 
     /// Where a partition goes on: the `position` of the last delivery of it that was stored.
     fn position(&self, source: &str, partition: &str) -> Option<u64>;
+
+    /// The same for every partition of a source, for one that has to find out which it has before
+    /// it.
+    fn positions(&self, _source: &str) -> Vec<(String, u64)> {
+        Vec::new()
+    }
 }

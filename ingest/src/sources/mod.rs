@@ -7,6 +7,7 @@ mod files;
 pub mod http;
 pub mod kafka;
 pub mod otlp;
+pub mod tail;
 
 pub use blocks::{BlockReader, Limits, Plan};
 pub use delivery::{Delivery, Piece, Receipt, Refusal, Take};

@@ -3,9 +3,12 @@
 //! A kind is a variant of [`Source`] with its settings, a file here that starts it, and the source
 //! itself in `telltale_ingest::sources`, which knows nothing of the configuration.
 
+mod files;
 mod http;
 mod kafka;
 mod otlp_grpc;
+
+pub use files::tail_of;
 
 use super::Service;
 use super::gate::Entrance;
@@ -51,7 +54,7 @@ impl Sources {
                     self.listen_http(settings, config.service.delivery_bytes).await?;
                 }
                 Source::OtlpGrpc(settings) => self.listen_otlp_grpc(settings).await?,
-                Source::Kafka(_) => {}
+                Source::Files(_) | Source::Kafka(_) => {}
             }
         }
         Ok(())
@@ -61,6 +64,7 @@ impl Sources {
     pub fn read(&mut self, config: &Config) -> Result<()> {
         for source in &config.source {
             match source {
+                Source::Files(settings) => self.read_files(settings, config)?,
                 Source::Kafka(settings) => self.read_kafka(settings)?,
                 Source::Http(_) | Source::OtlpGrpc(_) => {}
             }
