@@ -113,6 +113,7 @@ pub enum Source {
     Http(HttpSource),
     Kafka(KafkaSource),
     OtlpGrpc(OtlpSource),
+    Syslog(SyslogSource),
 }
 
 impl Source {
@@ -122,6 +123,7 @@ impl Source {
             Self::Http(http) => format!("http on {}", http.listen),
             Self::Kafka(kafka) => format!("kafka at {}", kafka.brokers),
             Self::OtlpGrpc(otlp) => format!("otlp_grpc on {}", otlp.listen),
+            Self::Syslog(syslog) => format!("syslog on {}", syslog.listen),
         }
     }
 }
@@ -183,6 +185,34 @@ pub struct KafkaSource {
     /// Settings of librdkafka by its own names, such as `security.protocol` and `sasl.mechanism`.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
+}
+
+/// `[[source]] kind = "syslog"`: messages over TCP, of RFC 5424 or RFC 3164.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SyslogSource {
+    /// Address and port. Default `127.0.0.1:6514`.
+    pub listen: String,
+    /// Parser of all messages. Default: their content says it.
+    pub parser: Option<String>,
+    /// Parser of the messages of an application, by its name or tag; goes before `parser`.
+    pub parsers: BTreeMap<String, String>,
+    /// Connections at once; others wait. Default 1024.
+    pub connections: usize,
+    /// Bytes of the longest message. Default: `record_bytes` of `[scan]`.
+    pub message_bytes: Option<usize>,
+}
+
+impl Default for SyslogSource {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:6514".to_owned(),
+            parser: None,
+            parsers: BTreeMap::new(),
+            connections: 1024,
+            message_bytes: None,
+        }
+    }
 }
 
 pub fn default_group() -> String {

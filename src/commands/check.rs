@@ -1,7 +1,7 @@
 //! `telltale check`: whether a configuration is sound, without starting anything.
 
 use super::{ConfigFile, Ending, did_you_mean};
-use crate::config::{Config, Source};
+use crate::config::{Config, Source, SyslogSource};
 use anyhow::{Result, ensure};
 use clap::Args;
 use std::net::ToSocketAddrs;
@@ -44,6 +44,7 @@ pub fn check(config: &Config) -> Result<()> {
         match source {
             Source::Http(http) => address(&http.listen)?,
             Source::OtlpGrpc(otlp) => address(&otlp.listen)?,
+            Source::Syslog(syslog) => check_syslog(syslog, config)?,
             Source::Kafka(kafka) => {
                 ensure!(
                     !kafka.topics.is_empty(),
@@ -54,16 +55,44 @@ pub fn check(config: &Config) -> Result<()> {
                         kafka.topics.contains(topic),
                         "`parsers` of the Kafka source names the topic `{topic}`, which is not among its `topics`"
                     );
-                    let names: Vec<_> = PARSERS.iter().map(|parser| parser.name()).collect();
-                    ensure!(
-                        parsers::by_name(parser).is_some(),
-                        "unknown parser `{parser}` of the topic `{topic}`{}",
-                        did_you_mean(parser, &names)
-                    );
+                    is_parser(parser, &format!("of the topic `{topic}`"))?;
                 }
             }
         }
     }
+    Ok(())
+}
+
+fn check_syslog(syslog: &SyslogSource, config: &Config) -> Result<()> {
+    address(&syslog.listen)?;
+    if let Some(parser) = &syslog.parser {
+        is_parser(parser, "of the syslog source")?;
+    }
+    for (app, parser) in &syslog.parsers {
+        is_parser(parser, &format!("of the application `{app}`"))?;
+    }
+    ensure!(syslog.connections > 0, "`connections` of the syslog source is 0");
+    let (record, message) = (config.scan.record_bytes, syslog.message_bytes);
+    ensure!(
+        message.is_none_or(|bytes| (1..=record).contains(&bytes)),
+        "`message_bytes` of the syslog source is not between 1 and `record_bytes` of `[scan]`, {record}"
+    );
+    let least = message.unwrap_or(record) + (2 << 20);
+    ensure!(
+        config.service.delivery_bytes >= least,
+        "`delivery_bytes` in `[service]` is below {least}: the longest syslog message and what is gathered with it"
+    );
+    Ok(())
+}
+
+/// Whether there is such a parser; `whose` it is stands in the error.
+fn is_parser(name: &str, whose: &str) -> Result<()> {
+    let names: Vec<_> = PARSERS.iter().map(|parser| parser.name()).collect();
+    ensure!(
+        parsers::by_name(name).is_some(),
+        "unknown parser `{name}` {whose}{}",
+        did_you_mean(name, &names)
+    );
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! `telltale run`: the service.
 
 use super::{ConfigFile, Ending};
-use crate::config::{Config, HttpSource, KafkaSource, OtlpSource, Source, default_group};
+use crate::config::{
+    Config, HttpSource, KafkaSource, OtlpSource, Source, SyslogSource, default_group,
+};
 use crate::service::Service;
 use crate::service::sources::Sources;
 use anyhow::{Context, Result};
@@ -40,6 +42,10 @@ pub struct Run {
     /// Take OTLP logs over gRPC at this address
     #[arg(long, value_name = "ADDR:PORT")]
     otlp_grpc: Option<String>,
+
+    /// Take syslog messages over TCP at this address
+    #[arg(long, value_name = "ADDR:PORT")]
+    syslog: Option<String>,
 
     /// Read Kafka topics from these brokers
     #[arg(long, value_name = "BROKERS", requires = "topic")]
@@ -89,6 +95,9 @@ impl Run {
         if let Some(listen) = &self.otlp_grpc {
             listen_at(sources, listen, Source::OtlpGrpc(OtlpSource::default()));
         }
+        if let Some(listen) = &self.syslog {
+            listen_at(sources, listen, Source::Syslog(SyslogSource::default()));
+        }
         if let Some(brokers) = &self.kafka {
             config.source.retain(|source| !matches!(source, Source::Kafka(_)));
             config.source.push(Source::Kafka(KafkaSource {
@@ -117,7 +126,8 @@ fn listen_at(sources: &mut Vec<Source>, listen: &str, default: Source) {
     });
     match &mut sources[at] {
         Source::Http(HttpSource { listen: own, .. })
-        | Source::OtlpGrpc(OtlpSource { listen: own, .. }) => listen.clone_into(own),
+        | Source::OtlpGrpc(OtlpSource { listen: own, .. })
+        | Source::Syslog(SyslogSource { listen: own, .. }) => listen.clone_into(own),
         Source::Kafka(_) => {}
     }
 }

@@ -35,8 +35,14 @@ pub struct Site {
 impl Site {
     /// A folder whose service also gets the flags in `extra`.
     pub fn new(extra: &[&str]) -> Self {
+        Self::configured("", extra)
+    }
+
+    /// The same with `tables` in its configuration.
+    pub fn configured(tables: &str, extra: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("telltale.toml"), RESTLESS).expect("it is written");
+        let settings = format!("{RESTLESS}\n{tables}");
+        std::fs::write(folder.path().join("telltale.toml"), settings).expect("it is written");
         Self { folder, extra: extra.iter().map(|flag| (*flag).to_owned()).collect() }
     }
 
@@ -53,9 +59,7 @@ impl Site {
 
     /// Starts the service and waits until it is ready.
     pub fn start(&self) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        drop(listener);
+        let port = free_port();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log());
         let child = self
             .command(&["run", "--data", &self.data().display().to_string()])
@@ -104,6 +108,15 @@ impl Site {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {said}");
         serde_json::from_slice(&output.stdout).expect("the output is JSON")
+    }
+
+    /// Waits until so many events are there.
+    pub fn wait_for_events(&self, count: usize) {
+        let until = Instant::now() + PATIENCE;
+        while self.held().len() < count {
+            assert!(Instant::now() < until, "{} of {count}: {}", self.held().len(), self.said());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
     }
 
     /// How often each event is there, by its id.
@@ -159,6 +172,12 @@ impl Running {
         let _ = self.child.kill();
         panic!("it does not end");
     }
+}
+
+/// A port on which nobody listens at the moment.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 /// Posts to whatever listens on a port.

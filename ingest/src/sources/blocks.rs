@@ -268,7 +268,10 @@ impl BlockReader {
                 _ => Beginning::TooShort,
             };
         }
-        if let Some(what) = foreign(&self.rest) {
+        // Of lines that are messages, the first says nothing of the others.
+        if self.framing.is_none()
+            && let Some(what) = foreign(&self.rest)
+        {
             rejects.remark(what);
             return Beginning::Foreign;
         }

@@ -17,6 +17,8 @@ pub struct Delivery {
     /// nothing of the kind.
     pub partition: Arc<str>,
     pub pieces: Vec<Piece>,
+    /// What the source itself knows to be no event.
+    pub rejected: Vec<Rejected>,
     /// Where the source goes on once this is stored: the next offset or byte.
     pub position: Option<u64>,
 }
@@ -37,10 +39,20 @@ pub struct Piece {
     pub offsets: Arc<[u64]>,
 }
 
+/// What a source could not make a message of. It becomes a dead letter.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    pub position: u64,
+    pub reason: String,
+    /// Its beginning, or all of it.
+    pub head: Bytes,
+}
+
 impl Delivery {
-    /// Bytes of all pieces.
+    /// Bytes of all pieces, and of what is rejected.
     pub fn len(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.bytes.len()).sum()
+        let pieces = self.pieces.iter().map(|piece| piece.bytes.len());
+        pieces.chain(self.rejected.iter().map(|rejected| rejected.head.len())).sum()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -7,7 +7,8 @@ mod files;
 pub mod http;
 pub mod kafka;
 pub mod otlp;
+pub mod syslog;
 
 pub use blocks::{BlockReader, Limits, Plan};
-pub use delivery::{Delivery, Piece, Receipt, Refusal, Take};
+pub use delivery::{Delivery, Piece, Receipt, Refusal, Rejected, Take};
 pub use files::{File, Files, SourceError};

@@ -131,7 +131,13 @@ pub fn delivery(partition: &str, request: ExportLogsServiceRequest) -> Delivery 
     }
     let lines = lines.into_values().map(|own| piece(own.parser, own.bytes, true, own.positions));
     let pieces = lines.chain(pieces).collect();
-    Delivery { source: SOURCE.into(), partition: partition.into(), pieces, position: None }
+    Delivery {
+        source: SOURCE.into(),
+        partition: partition.into(),
+        pieces,
+        rejected: Vec::new(),
+        position: None,
+    }
 }
 
 fn piece(

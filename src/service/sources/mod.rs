@@ -6,6 +6,7 @@
 mod http;
 mod kafka;
 mod otlp_grpc;
+mod syslog;
 
 use super::Service;
 use super::gate::Entrance;
@@ -51,6 +52,9 @@ impl Sources {
                     self.listen_http(settings, config.service.delivery_bytes).await?;
                 }
                 Source::OtlpGrpc(settings) => self.listen_otlp_grpc(settings).await?,
+                Source::Syslog(settings) => {
+                    self.listen_syslog(settings, config.scan.record_bytes).await?;
+                }
                 Source::Kafka(_) => {}
             }
         }
@@ -62,7 +66,7 @@ impl Sources {
         for source in &config.source {
             match source {
                 Source::Kafka(settings) => self.read_kafka(settings)?,
-                Source::Http(_) | Source::OtlpGrpc(_) => {}
+                Source::Http(_) | Source::OtlpGrpc(_) | Source::Syslog(_) => {}
             }
         }
         Ok(())
