@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use telltale_detect::{Detector, detectors};
 use telltale_ingest::redact::Key;
+use telltale_ingest::sources::Limits;
 use telltale_schema::Micros;
 
 /// `telltale.toml`.
@@ -51,6 +52,10 @@ impl Default for Scan {
 }
 
 impl Scan {
+    pub fn limits(&self) -> Limits {
+        Limits { block_bytes: self.block_bytes, record_bytes: self.record_bytes }
+    }
+
     pub fn allowed_lateness_micros(&self) -> Micros {
         Micros::try_from(self.allowed_lateness.as_micros()).unwrap_or(Micros::MAX)
     }
@@ -113,6 +118,7 @@ pub enum Source {
     Http(HttpSource),
     Kafka(KafkaSource),
     OtlpGrpc(OtlpSource),
+    Stdin(StdinSource),
     Syslog(SyslogSource),
 }
 
@@ -123,6 +129,7 @@ impl Source {
             Self::Http(http) => format!("http on {}", http.listen),
             Self::Kafka(kafka) => format!("kafka at {}", kafka.brokers),
             Self::OtlpGrpc(otlp) => format!("otlp_grpc on {}", otlp.listen),
+            Self::Stdin(_) => "stdin".to_owned(),
             Self::Syslog(syslog) => format!("syslog on {}", syslog.listen),
         }
     }
@@ -185,6 +192,14 @@ pub struct KafkaSource {
     /// Settings of librdkafka by its own names, such as `security.protocol` and `sasl.mechanism`.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
+}
+
+/// `[[source]] kind = "stdin"`: standard input, until it ends.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StdinSource {
+    /// Parser of all records. Default: their content says it.
+    pub parser: Option<String>,
 }
 
 /// `[[source]] kind = "syslog"`: messages over TCP, of RFC 5424 or RFC 3164.

@@ -40,10 +40,17 @@ pub fn check(config: &Config) -> Result<()> {
     );
     ensure!(config.service.segment_bytes >= 4096, "`segment_bytes` in `[service]` is below 4096");
     ensure!(config.service.memory_bytes >= 1 << 20, "`memory_bytes` in `[service]` is below 1 MiB");
+    let stdin = config.source.iter().filter(|source| matches!(source, Source::Stdin(_)));
+    ensure!(stdin.count() <= 1, "`[[source]] kind = \"stdin\"` stands there twice");
     for source in &config.source {
         match source {
             Source::Http(http) => address(&http.listen)?,
             Source::OtlpGrpc(otlp) => address(&otlp.listen)?,
+            Source::Stdin(stdin) => {
+                if let Some(parser) = &stdin.parser {
+                    is_parser(parser, "of standard input")?;
+                }
+            }
             Source::Syslog(syslog) => check_syslog(syslog, config)?,
             Source::Kafka(kafka) => {
                 ensure!(

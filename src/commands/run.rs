@@ -2,7 +2,7 @@
 
 use super::{ConfigFile, Ending};
 use crate::config::{
-    Config, HttpSource, KafkaSource, OtlpSource, Source, SyslogSource, default_group,
+    Config, HttpSource, KafkaSource, OtlpSource, Source, StdinSource, SyslogSource, default_group,
 };
 use crate::service::Service;
 use crate::service::sources::Sources;
@@ -11,7 +11,6 @@ use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::sync::Arc;
 use telltale_ingest::redact::Redactor;
-use telltale_ingest::sources::Limits;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -25,7 +24,7 @@ const LOG_FILTER: &str = "warn,telltale=info,telltale_ingest=info";
 /// one folder. SIGTERM drains and ends it.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  telltale run --data /var/lib/telltale\n  curl --data-binary @trail.json http://127.0.0.1:4318/v1/logs/aws_cloudtrail\n  telltale run --data /var/lib/telltale --kafka broker:9092 --topic audit\n  telltale query 'SELECT * FROM findings' --data /var/lib/telltale"
+    after_help = "Examples:\n  telltale run --data /var/lib/telltale\n  curl --data-binary @trail.json http://127.0.0.1:4318/v1/logs/aws_cloudtrail\n  telltale run --data /var/lib/telltale --kafka broker:9092 --topic audit\n  zcat archive/*.gz | telltale run --data /var/lib/telltale --stdin\n  telltale query 'SELECT * FROM findings' --data /var/lib/telltale"
 )]
 pub struct Run {
     #[command(flatten)]
@@ -58,6 +57,10 @@ pub struct Run {
     /// The Kafka consumer group [default: telltale]
     #[arg(long, value_name = "NAME", requires = "kafka")]
     group: Option<String>,
+
+    /// Read standard input until it ends; where it is the only source, that ends the service
+    #[arg(long)]
+    stdin: bool,
 
     /// The form of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
@@ -109,6 +112,9 @@ impl Run {
                 properties: Default::default(),
             }));
         }
+        if self.stdin && !config.source.iter().any(|source| matches!(source, Source::Stdin(_))) {
+            config.source.push(Source::Stdin(StdinSource::default()));
+        }
         if config.source.is_empty() {
             config.source.push(Source::Http(HttpSource::default()));
             config.source.push(Source::OtlpGrpc(OtlpSource::default()));
@@ -128,7 +134,7 @@ fn listen_at(sources: &mut Vec<Source>, listen: &str, default: Source) {
         Source::Http(HttpSource { listen: own, .. })
         | Source::OtlpGrpc(OtlpSource { listen: own, .. })
         | Source::Syslog(SyslogSource { listen: own, .. }) => listen.clone_into(own),
-        Source::Kafka(_) => {}
+        Source::Kafka(_) | Source::Stdin(_) => {}
     }
 }
 
@@ -152,8 +158,7 @@ async fn serve(config: Config) -> Result<Ending> {
     if let Some(note) = note {
         warn!("{note}");
     }
-    let limits =
-        Limits { block_bytes: config.scan.block_bytes, record_bytes: config.scan.record_bytes };
+    let limits = config.scan.limits();
     let service = Arc::new(Service::new(&settings, limits, Redactor::new(&key))?);
     let (stopping, stop) = watch::channel(false);
     let mut sources = Sources::new(&service, stop.clone());
@@ -167,8 +172,11 @@ async fn serve(config: Config) -> Result<Ending> {
     sources.read(&config)?;
     info!("ready");
     let mut stopped = stop;
-    // The sender lives in the task of the signals, so this ends with a signal.
-    let _ = stopped.wait_for(|stop| *stop).await;
+    tokio::select! {
+        // The sender lives in the task of the signals, so this ends with a signal.
+        _ = stopped.wait_for(|stop| *stop) => {}
+        () = sources.over(&config) => {}
+    }
     info!("stopping: what is under way is stored first");
     sources.end().await;
     let drained = tokio::task::spawn_blocking(move || {

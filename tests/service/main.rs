@@ -3,4 +3,5 @@
 mod kill;
 mod run;
 mod senders;
+mod stdin;
 mod syslog;

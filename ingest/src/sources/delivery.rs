@@ -1,7 +1,7 @@
 //! What a streaming source hands over at once, and what it is told.
 
 use crate::parsers::Parser;
-use crate::payload::Reject;
+use crate::payload::{Reject, Single};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -53,6 +53,15 @@ impl Delivery {
     pub fn len(&self) -> usize {
         let pieces = self.pieces.iter().map(|piece| piece.bytes.len());
         pieces.chain(self.rejected.iter().map(|rejected| rejected.head.len())).sum()
+    }
+
+    /// Rejects all pieces, each with its beginning.
+    pub fn reject_all(&mut self, why: &str) {
+        for Piece { bytes, offsets, .. } in self.pieces.drain(..) {
+            let head = bytes.slice(..bytes.len().min(Single::MAX_BYTES));
+            let position = offsets.first().copied().unwrap_or_default();
+            self.rejected.push(Rejected { position, reason: why.to_owned(), head });
+        }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -7,6 +7,7 @@ mod files;
 pub mod http;
 pub mod kafka;
 pub mod otlp;
+pub mod stdin;
 pub mod syslog;
 
 pub use blocks::{BlockReader, Limits, Plan};

@@ -6,6 +6,7 @@
 mod http;
 mod kafka;
 mod otlp_grpc;
+mod stdin;
 mod syslog;
 
 use super::Service;
@@ -32,6 +33,8 @@ pub struct Sources {
     stop: watch::Receiver<bool>,
     stopped: Arc<AtomicBool>,
     servers: Vec<tokio::task::JoinHandle<()>>,
+    /// Says that standard input has ended.
+    stdin_over: Option<tokio::sync::oneshot::Receiver<()>>,
     /// Threads, by the name of their source.
     readers: Vec<(&'static str, std::thread::JoinHandle<()>)>,
 }
@@ -41,7 +44,8 @@ impl Sources {
         let take: Arc<dyn Take> = Arc::new(Entrance(Arc::clone(&service.gate)));
         let stopped = Arc::default();
         let service = Arc::clone(service);
-        Self { service, take, stop, stopped, servers: Vec::new(), readers: Vec::new() }
+        let (servers, readers) = (Vec::new(), Vec::new());
+        Self { service, take, stop, stopped, servers, stdin_over: None, readers }
     }
 
     /// Starts what others connect to. It refuses whatever comes until the service is ready.
@@ -55,7 +59,7 @@ impl Sources {
                 Source::Syslog(settings) => {
                     self.listen_syslog(settings, config.scan.record_bytes).await?;
                 }
-                Source::Kafka(_) => {}
+                Source::Kafka(_) | Source::Stdin(_) => {}
             }
         }
         Ok(())
@@ -66,6 +70,7 @@ impl Sources {
         for source in &config.source {
             match source {
                 Source::Kafka(settings) => self.read_kafka(settings)?,
+                Source::Stdin(settings) => self.read_stdin(settings, config.scan.limits())?,
                 Source::Http(_) | Source::OtlpGrpc(_) | Source::Syslog(_) => {}
             }
         }

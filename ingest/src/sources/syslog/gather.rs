@@ -129,16 +129,7 @@ impl Gatherer {
             };
             match &cause {
                 // Not to be expected of so little; kept as dead letters rather than tried for ever.
-                Refusal::Oversized(why) => {
-                    let reject = |piece: Piece| Rejected {
-                        position: piece.offsets.first().copied().unwrap_or_default(),
-                        reason: why.clone(),
-                        head: piece.bytes.slice(..piece.bytes.len().min(Single::MAX_BYTES)),
-                    };
-                    delivery
-                        .rejected
-                        .extend(std::mem::take(&mut delivery.pieces).into_iter().map(reject));
-                }
+                Refusal::Oversized(why) => delivery.reject_all(why),
                 Refusal::Closed => debug!(%cause, "syslog waits"),
                 _ if !std::mem::replace(&mut said, true) => warn!(%cause, "syslog waits"),
                 _ => {}
