@@ -2,9 +2,10 @@
 
 use super::{ConfigFile, Ending, did_you_mean};
 use crate::config::{Config, Source, SyslogSource};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::net::ToSocketAddrs;
+use telltale_ingest::sources::tls;
 use telltale_ingest::{PARSERS, parsers};
 
 /// Say whether a configuration file is sound, with a hint for a mistake
@@ -43,6 +44,9 @@ pub fn check(config: &Config) -> Result<()> {
     let stdin = config.source.iter().filter(|source| matches!(source, Source::Stdin(_)));
     ensure!(stdin.count() <= 1, "`[[source]] kind = \"stdin\"` stands there twice");
     for source in &config.source {
+        if let Some(files) = source.tls().with_context(|| source.describe())? {
+            tls::acceptor(&files, &[]).with_context(|| source.describe())?;
+        }
         match source {
             Source::Http(http) => address(&http.listen)?,
             Source::OtlpGrpc(otlp) => address(&otlp.listen)?,

@@ -5,3 +5,4 @@ mod run;
 mod senders;
 mod stdin;
 mod syslog;
+mod tls;

@@ -9,6 +9,7 @@ pub mod kafka;
 pub mod otlp;
 pub mod stdin;
 pub mod syslog;
+pub mod tls;
 
 pub use blocks::{BlockReader, Limits, Plan};
 pub use delivery::{Delivery, Piece, Receipt, Refusal, Rejected, Take};

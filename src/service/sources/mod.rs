@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use telltale_ingest::sources::Take;
+use telltale_ingest::sources::tls::{self, Incoming, TlsFiles};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, warn};
@@ -51,13 +52,14 @@ impl Sources {
     /// Starts what others connect to. It refuses whatever comes until the service is ready.
     pub async fn listen(&mut self, config: &Config) -> Result<()> {
         for source in &config.source {
+            let tls = source.tls()?;
             match source {
                 Source::Http(settings) => {
-                    self.listen_http(settings, config.service.delivery_bytes).await?;
+                    self.listen_http(settings, tls, config.service.delivery_bytes).await?;
                 }
-                Source::OtlpGrpc(settings) => self.listen_otlp_grpc(settings).await?,
+                Source::OtlpGrpc(settings) => self.listen_otlp_grpc(settings, tls).await?,
                 Source::Syslog(settings) => {
-                    self.listen_syslog(settings, config.scan.record_bytes).await?;
+                    self.listen_syslog(settings, tls, config.scan.record_bytes).await?;
                 }
                 Source::Kafka(_) | Source::Stdin(_) => {}
             }
@@ -115,8 +117,12 @@ async fn stopping(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn bind(address: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on `{address}`"))
+/// Listens; with TLS where there are files for it, which offers `protocols`.
+async fn bind(address: &str, tls: Option<TlsFiles>, protocols: &[&str]) -> Result<Incoming> {
+    let tls = tls.map(|files| tls::acceptor(&files, protocols)).transpose()?;
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("cannot listen on `{address}`"))?;
+    Incoming::new(listener, tls).context("a socket has an address")
 }
 
 /// The tokens of a file, one on a line; none where there is no file.

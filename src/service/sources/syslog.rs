@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use std::sync::Arc;
 use telltale_ingest::parsers::{self, Parser};
 use telltale_ingest::sources::syslog::Syslog;
+use telltale_ingest::sources::tls::TlsFiles;
 use tracing::info;
 
 impl Sources {
@@ -13,6 +14,7 @@ impl Sources {
     pub(super) async fn listen_syslog(
         &mut self,
         settings: &SyslogSource,
+        tls: Option<TlsFiles>,
         record_bytes: usize,
     ) -> Result<()> {
         let named = |name: &String| -> Result<&'static dyn Parser> {
@@ -30,10 +32,10 @@ impl Sources {
             connections: settings.connections,
             message_bytes: settings.message_bytes.unwrap_or(record_bytes),
         };
-        let listener = bind(&settings.listen).await?;
-        let address = listener.local_addr().context("a socket has an address")?;
-        info!(%address, "takes syslog over TCP");
-        self.servers.push(tokio::spawn(syslog.serve(listener, self.stop.clone())));
+        let is_tls = tls.is_some();
+        let incoming = bind(&settings.listen, tls, &[]).await?;
+        info!(address = %incoming.address(), tls = is_tls, "takes syslog over TCP");
+        self.servers.push(tokio::spawn(syslog.serve(incoming, self.stop.clone())));
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Syslog over TCP: RFC 5424 and RFC 3164 messages, counted or one on a line (RFC 6587).
+//! Syslog over TCP, with TLS or without: RFC 5424 and RFC 3164 messages, counted or one on a line (RFC 6587).
 //!
 //! `frame` a stream into messages · `header` off with what stands before a message · `gather`
 //! messages of all connections into deliveries
@@ -12,16 +12,15 @@ mod gather;
 mod header;
 
 use super::delivery::Take;
+use super::tls::Incoming;
 use crate::parsers::Parser;
 use frame::{Frame, Framer};
 use gather::Gatherer;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
@@ -38,9 +37,6 @@ const LONG_SILENCE: Duration = Duration::from_secs(60);
 /// A service that stops reads on until nothing came for so long, and for so long altogether.
 const LULL: Duration = Duration::from_millis(50);
 const LAST_READS: Duration = Duration::from_secs(1);
-/// How long is waited after an `accept` that failed: sockets may be free then.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
-
 /// How syslog is taken.
 pub struct Syslog {
     pub take: Arc<dyn Take>,
@@ -76,7 +72,7 @@ enum End {
 
 impl Syslog {
     /// Serves until `stop` says so and everything that was read is stored.
-    pub async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
+    pub async fn serve(self, mut incoming: Incoming, stop: watch::Receiver<bool>) {
         let (frames, waiting) = mpsc::channel(WAITING);
         let allowed = Arc::new(Semaphore::new(self.connections));
         let places = (LONG_TOGETHER / self.message_bytes.max(1)).max(4);
@@ -87,7 +83,7 @@ impl Syslog {
         loop {
             let next = async {
                 let permit = permit(&allowed, &mut said).await;
-                (permit, accept(&listener).await)
+                (permit, incoming.next().await)
             };
             // Who has connected before the service stops is heard.
             let next = tokio::select! {
@@ -129,22 +125,6 @@ async fn permit(allowed: &Arc<Semaphore>, said: &mut bool) -> Option<OwnedSemaph
         warn!("as many syslog connections are open as `connections` allows; others wait");
     }
     Arc::clone(allowed).acquire_owned().await.ok()
-}
-
-async fn accept(listener: &TcpListener) -> (tokio::net::TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                // A peer that vanished without a word gives its place back some day.
-                let _ = socket2::SockRef::from(&stream).set_keepalive(true);
-                return (stream, peer);
-            }
-            Err(cause) => {
-                warn!(%cause, "a syslog connection cannot be accepted");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    }
 }
 
 impl Connection {
@@ -213,10 +193,11 @@ mod tests {
     use super::*;
     use crate::parsers;
     use crate::sources::{Delivery, Receipt, Refusal};
+    use std::net::SocketAddr;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// Keeps what it is handed, after it has refused so many times.
     #[derive(Default)]
@@ -287,9 +268,10 @@ mod tests {
             message_bytes: 1 << 20,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let incoming = Incoming::new(listener, None).unwrap();
+        let address = incoming.address();
         let (stop, stopped) = watch::channel(false);
-        let serving = tokio::spawn(syslog.serve(listener, stopped));
+        let serving = tokio::spawn(syslog.serve(incoming, stopped));
         Running { kept, address, stop, serving }
     }
 
