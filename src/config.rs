@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use telltale_detect::{Detector, detectors};
 use telltale_ingest::redact::Key;
+use telltale_ingest::sources::Limits;
+use telltale_ingest::sources::tls::TlsFiles;
 use telltale_schema::Micros;
 
 /// `telltale.toml`.
@@ -52,6 +54,10 @@ impl Default for Scan {
 }
 
 impl Scan {
+    pub fn limits(&self) -> Limits {
+        Limits { block_bytes: self.block_bytes, record_bytes: self.record_bytes }
+    }
+
     pub fn allowed_lateness_micros(&self) -> Micros {
         Micros::try_from(self.allowed_lateness.as_micros()).unwrap_or(Micros::MAX)
     }
@@ -115,16 +121,53 @@ pub enum Source {
     Http(HttpSource),
     Kafka(KafkaSource),
     OtlpGrpc(OtlpSource),
+    Stdin(StdinSource),
+    Syslog(SyslogSource),
 }
 
 impl Source {
     /// What it is, in a few words.
     pub fn describe(&self) -> String {
+        let tls = match self.tls() {
+            Ok(Some(TlsFiles { client_ca: Some(_), .. })) => " with mutual TLS",
+            Ok(Some(_)) => " with TLS",
+            _ => "",
+        };
+        self.plainly() + tls
+    }
+
+    fn plainly(&self) -> String {
         match self {
             Self::Files(files) => format!("files {}", files.paths.join(" ")),
             Self::Http(http) => format!("http on {}", http.listen),
             Self::Kafka(kafka) => format!("kafka at {}", kafka.brokers),
             Self::OtlpGrpc(otlp) => format!("otlp_grpc on {}", otlp.listen),
+            Self::Stdin(_) => "stdin".to_owned(),
+            Self::Syslog(syslog) => format!("syslog on {}", syslog.listen),
+        }
+    }
+
+    /// The files of its TLS, where it has any.
+    ///
+    /// Errors: a certificate without its key, and the like.
+    pub fn tls(&self) -> Result<Option<TlsFiles>> {
+        let (cert, key, client_ca) = match self {
+            Self::Http(HttpSource { tls_cert_file, tls_key_file, tls_client_ca_file, .. })
+            | Self::OtlpGrpc(OtlpSource {
+                tls_cert_file, tls_key_file, tls_client_ca_file, ..
+            })
+            | Self::Syslog(SyslogSource {
+                tls_cert_file, tls_key_file, tls_client_ca_file, ..
+            }) => (tls_cert_file, tls_key_file, tls_client_ca_file),
+            Self::Files(_) | Self::Kafka(_) | Self::Stdin(_) => return Ok(None),
+        };
+        match (cert.clone(), key.clone(), client_ca.clone()) {
+            (Some(cert), Some(key), client_ca) => Ok(Some(TlsFiles { cert, key, client_ca })),
+            (None, None, None) => Ok(None),
+            (None, None, Some(_)) => bail!(
+                "`tls_client_ca_file` needs `tls_cert_file` and `tls_key_file`: only over TLS does a sender show a certificate"
+            ),
+            _ => bail!("`tls_cert_file` and `tls_key_file` need each other"),
         }
     }
 }
@@ -172,11 +215,23 @@ pub struct HttpSource {
     /// File with the tokens of which a sender has to show one, one on a line; anybody may send
     /// where there is none.
     pub tokens_file: Option<PathBuf>,
+    /// Certificate and key as PEM: with them the listener speaks TLS.
+    pub tls_cert_file: Option<PathBuf>,
+    pub tls_key_file: Option<PathBuf>,
+    /// Roots as PEM, of one of which a sender has to show a certificate.
+    pub tls_client_ca_file: Option<PathBuf>,
 }
 
 impl Default for HttpSource {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:4318".to_owned(), body_bytes: 32 << 20, tokens_file: None }
+        Self {
+            listen: "127.0.0.1:4318".to_owned(),
+            body_bytes: 32 << 20,
+            tokens_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            tls_client_ca_file: None,
+        }
     }
 }
 
@@ -190,11 +245,22 @@ pub struct OtlpSource {
     pub body_bytes: usize,
     /// As for `http`.
     pub tokens_file: Option<PathBuf>,
+    /// As for `http`.
+    pub tls_cert_file: Option<PathBuf>,
+    pub tls_key_file: Option<PathBuf>,
+    pub tls_client_ca_file: Option<PathBuf>,
 }
 
 impl Default for OtlpSource {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:4317".to_owned(), body_bytes: 32 << 20, tokens_file: None }
+        Self {
+            listen: "127.0.0.1:4317".to_owned(),
+            body_bytes: 32 << 20,
+            tokens_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            tls_client_ca_file: None,
+        }
     }
 }
 
@@ -218,6 +284,49 @@ pub struct KafkaSource {
     /// Settings of librdkafka by its own names, such as `security.protocol` and `sasl.mechanism`.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
+}
+
+/// `[[source]] kind = "stdin"`: standard input, until it ends.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StdinSource {
+    /// Parser of all records. Default: their content says it.
+    pub parser: Option<String>,
+}
+
+/// `[[source]] kind = "syslog"`: messages over TCP, of RFC 5424 or RFC 3164.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SyslogSource {
+    /// Address and port. Default `127.0.0.1:6514`.
+    pub listen: String,
+    /// Parser of all messages. Default: their content says it.
+    pub parser: Option<String>,
+    /// Parser of the messages of an application, by its name or tag; goes before `parser`.
+    pub parsers: BTreeMap<String, String>,
+    /// Connections at once; others wait. Default 1024.
+    pub connections: usize,
+    /// Bytes of the longest message. Default: `record_bytes` of `[scan]`.
+    pub message_bytes: Option<usize>,
+    /// As for `http`.
+    pub tls_cert_file: Option<PathBuf>,
+    pub tls_key_file: Option<PathBuf>,
+    pub tls_client_ca_file: Option<PathBuf>,
+}
+
+impl Default for SyslogSource {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:6514".to_owned(),
+            parser: None,
+            parsers: BTreeMap::new(),
+            connections: 1024,
+            message_bytes: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            tls_client_ca_file: None,
+        }
+    }
 }
 
 pub fn default_group() -> String {

@@ -1,12 +1,13 @@
 //! `telltale check`: whether a configuration is sound, without starting anything.
 
 use super::{ConfigFile, Ending, did_you_mean};
-use crate::config::{Config, FilesSource, Source};
+use crate::config::{Config, FilesSource, Source, SyslogSource};
 use crate::service::sources::tail_of;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
+use telltale_ingest::sources::tls;
 use telltale_ingest::{PARSERS, parsers};
 
 /// Say whether a configuration file is sound, with a hint for a mistake
@@ -40,11 +41,22 @@ pub fn check(config: &Config) -> Result<()> {
     config.sinks()?;
     ensure!(config.service.segment_bytes >= 4096, "`segment_bytes` in `[service]` is below 4096");
     ensure!(config.service.memory_bytes >= 1 << 20, "`memory_bytes` in `[service]` is below 1 MiB");
+    let stdin = config.source.iter().filter(|source| matches!(source, Source::Stdin(_)));
+    ensure!(stdin.count() <= 1, "`[[source]] kind = \"stdin\"` stands there twice");
     for source in &config.source {
+        if let Some(files) = source.tls().with_context(|| source.describe())? {
+            tls::acceptor(&files, &[]).with_context(|| source.describe())?;
+        }
         match source {
             Source::Files(own) => files(own, config)?,
             Source::Http(http) => address(&http.listen)?,
             Source::OtlpGrpc(otlp) => address(&otlp.listen)?,
+            Source::Stdin(stdin) => {
+                if let Some(parser) = &stdin.parser {
+                    is_parser(parser, "of standard input")?;
+                }
+            }
+            Source::Syslog(syslog) => check_syslog(syslog, config)?,
             Source::Kafka(kafka) => {
                 ensure!(
                     !kafka.topics.is_empty(),
@@ -55,7 +67,7 @@ pub fn check(config: &Config) -> Result<()> {
                         kafka.topics.contains(topic),
                         "`parsers` of the Kafka source names the topic `{topic}`, which is not among its `topics`"
                     );
-                    known_parser(parser, &format!("of the topic `{topic}`"))?;
+                    is_parser(parser, &format!("of the topic `{topic}`"))?;
                 }
             }
         }
@@ -63,12 +75,24 @@ pub fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn known_parser(parser: &str, of: &str) -> Result<()> {
-    let names: Vec<_> = PARSERS.iter().map(|parser| parser.name()).collect();
+fn check_syslog(syslog: &SyslogSource, config: &Config) -> Result<()> {
+    address(&syslog.listen)?;
+    if let Some(parser) = &syslog.parser {
+        is_parser(parser, "of the syslog source")?;
+    }
+    for (app, parser) in &syslog.parsers {
+        is_parser(parser, &format!("of the application `{app}`"))?;
+    }
+    ensure!(syslog.connections > 0, "`connections` of the syslog source is 0");
+    let (record, message) = (config.scan.record_bytes, syslog.message_bytes);
     ensure!(
-        parsers::by_name(parser).is_some(),
-        "unknown parser `{parser}` {of}{}",
-        did_you_mean(parser, &names)
+        message.is_none_or(|bytes| (1..=record).contains(&bytes)),
+        "`message_bytes` of the syslog source is not between 1 and `record_bytes` of `[scan]`, {record}"
+    );
+    let least = message.unwrap_or(record) + (2 << 20);
+    ensure!(
+        config.service.delivery_bytes >= least,
+        "`delivery_bytes` in `[service]` is below {least}: the longest syslog message and what is gathered with it"
     );
     Ok(())
 }
@@ -81,13 +105,24 @@ fn files(files: &FilesSource, config: &Config) -> Result<()> {
     );
     ensure!(files.paths.iter().all(|path| !path.is_empty()), "{source} has an empty path");
     if let Some(parser) = &files.parser {
-        known_parser(parser, "of the source `files`")?;
+        is_parser(parser, "of the source `files`")?;
     }
     ensure!(
         files.poll_interval >= Duration::from_millis(10),
         "`poll_interval` of {source} is below 10ms"
     );
     tail_of(files, config).check().with_context(|| format!("in {source}"))
+}
+
+/// Whether there is such a parser; `whose` it is stands in the error.
+fn is_parser(name: &str, whose: &str) -> Result<()> {
+    let names: Vec<_> = PARSERS.iter().map(|parser| parser.name()).collect();
+    ensure!(
+        parsers::by_name(name).is_some(),
+        "unknown parser `{name}` {whose}{}",
+        did_you_mean(name, &names)
+    );
+    Ok(())
 }
 
 fn address(listen: &str) -> Result<()> {

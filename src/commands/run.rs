@@ -1,7 +1,9 @@
 //! `telltale run`: the service.
 
 use super::{ConfigFile, Ending};
-use crate::config::{Config, HttpSource, KafkaSource, OtlpSource, Source, default_group};
+use crate::config::{
+    Config, HttpSource, KafkaSource, OtlpSource, Source, StdinSource, SyslogSource, default_group,
+};
 use crate::service::Service;
 use crate::service::sources::Sources;
 use anyhow::{Context, Result};
@@ -9,7 +11,6 @@ use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::sync::Arc;
 use telltale_ingest::redact::Redactor;
-use telltale_ingest::sources::Limits;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -23,7 +24,7 @@ const LOG_FILTER: &str = "warn,telltale=info,telltale_ingest=info";
 /// one folder. SIGTERM drains and ends it.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  telltale run --data /var/lib/telltale\n  curl --data-binary @trail.json http://127.0.0.1:4318/v1/logs/aws_cloudtrail\n  telltale run --data /var/lib/telltale --kafka broker:9092 --topic audit\n  telltale query 'SELECT * FROM findings' --data /var/lib/telltale"
+    after_help = "Examples:\n  telltale run --data /var/lib/telltale\n  curl --data-binary @trail.json http://127.0.0.1:4318/v1/logs/aws_cloudtrail\n  telltale run --data /var/lib/telltale --kafka broker:9092 --topic audit\n  zcat archive/*.gz | telltale run --data /var/lib/telltale --stdin\n  telltale query 'SELECT * FROM findings' --data /var/lib/telltale"
 )]
 pub struct Run {
     #[command(flatten)]
@@ -41,6 +42,10 @@ pub struct Run {
     #[arg(long, value_name = "ADDR:PORT")]
     otlp_grpc: Option<String>,
 
+    /// Take syslog messages over TCP at this address
+    #[arg(long, value_name = "ADDR:PORT")]
+    syslog: Option<String>,
+
     /// Read Kafka topics from these brokers
     #[arg(long, value_name = "BROKERS", requires = "topic")]
     kafka: Option<String>,
@@ -52,6 +57,10 @@ pub struct Run {
     /// The Kafka consumer group [default: telltale]
     #[arg(long, value_name = "NAME", requires = "kafka")]
     group: Option<String>,
+
+    /// Read standard input until it ends; where it is the only source, that ends the service
+    #[arg(long)]
+    stdin: bool,
 
     /// The form of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
@@ -89,6 +98,9 @@ impl Run {
         if let Some(listen) = &self.otlp_grpc {
             listen_at(sources, listen, Source::OtlpGrpc(OtlpSource::default()));
         }
+        if let Some(listen) = &self.syslog {
+            listen_at(sources, listen, Source::Syslog(SyslogSource::default()));
+        }
         if let Some(brokers) = &self.kafka {
             config.source.retain(|source| !matches!(source, Source::Kafka(_)));
             config.source.push(Source::Kafka(KafkaSource {
@@ -99,6 +111,9 @@ impl Run {
                 parsers: Default::default(),
                 properties: Default::default(),
             }));
+        }
+        if self.stdin && !config.source.iter().any(|source| matches!(source, Source::Stdin(_))) {
+            config.source.push(Source::Stdin(StdinSource::default()));
         }
         if config.source.is_empty() {
             config.source.push(Source::Http(HttpSource::default()));
@@ -117,8 +132,9 @@ fn listen_at(sources: &mut Vec<Source>, listen: &str, default: Source) {
     });
     match &mut sources[at] {
         Source::Http(HttpSource { listen: own, .. })
-        | Source::OtlpGrpc(OtlpSource { listen: own, .. }) => listen.clone_into(own),
-        Source::Files(_) | Source::Kafka(_) => {}
+        | Source::OtlpGrpc(OtlpSource { listen: own, .. })
+        | Source::Syslog(SyslogSource { listen: own, .. }) => listen.clone_into(own),
+        Source::Files(_) | Source::Kafka(_) | Source::Stdin(_) => {}
     }
 }
 
@@ -142,8 +158,7 @@ async fn serve(config: Config) -> Result<Ending> {
     if let Some(note) = note {
         warn!("{note}");
     }
-    let limits =
-        Limits { block_bytes: config.scan.block_bytes, record_bytes: config.scan.record_bytes };
+    let limits = config.scan.limits();
     let service = Arc::new(Service::new(&settings, limits, Redactor::new(&key))?);
     let (stopping, stop) = watch::channel(false);
     let mut sources = Sources::new(&service, stop.clone());
@@ -157,8 +172,11 @@ async fn serve(config: Config) -> Result<Ending> {
     sources.read(&config)?;
     info!("ready");
     let mut stopped = stop;
-    // The sender lives in the task of the signals, so this ends with a signal.
-    let _ = stopped.wait_for(|stop| *stop).await;
+    tokio::select! {
+        // The sender lives in the task of the signals, so this ends with a signal.
+        _ = stopped.wait_for(|stop| *stop) => {}
+        () = sources.over(&config) => {}
+    }
     info!("stopping: what is under way is stored first");
     sources.end().await;
     let drained = tokio::task::spawn_blocking(move || {

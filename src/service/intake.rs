@@ -6,7 +6,7 @@ use std::io::Cursor;
 use std::sync::Arc;
 use telltale_ingest::reading::read_block;
 use telltale_ingest::redact::Redactor;
-use telltale_ingest::sources::{BlockReader, Delivery, Limits, Piece, Refusal};
+use telltale_ingest::sources::{BlockReader, Delivery, Limits, Piece, Refusal, Rejected};
 use telltale_ingest::{Reject, Rejects};
 use telltale_schema::{EventBatch, Micros};
 
@@ -60,6 +60,20 @@ impl Intake {
                     });
                 }
             }
+        }
+        for Rejected { position, reason, head } in delivery.rejected {
+            let text = self.redactor.redact(&head);
+            let text = String::from_utf8_lossy(text.as_deref().unwrap_or(&head)).into_owned();
+            parsed.records_rejected += 1;
+            parsed.rejects.count(position, &reason);
+            parsed.dead_letters.push(DeadLetter {
+                source: delivery.source.to_string(),
+                partition: delivery.partition.to_string(),
+                position,
+                reason,
+                text,
+                ..DeadLetter::default()
+            });
         }
         let read: usize = parsed.events.iter().map(EventBatch::len).sum();
         let events = once(parsed.events);
@@ -198,15 +212,18 @@ mod tests {
 
     const RECORD: &str = r#"{"eventVersion":"1.08","userIdentity":{"type":"IAMUser","arn":"arn:aws:iam::111122223333:user/ci"},"eventTime":"2026-03-01T00:00:00Z","eventSource":"s3.amazonaws.com","eventName":"ListBuckets","awsRegion":"eu-west-1","eventID":"1"}"#;
 
+    fn intake() -> Intake {
+        Intake {
+            redactor: Redactor::new(&Key::from_bytes([1; 32])),
+            limits: Limits::default(),
+            delivery_bytes: 1 << 20,
+        }
+    }
+
     fn prepare(
         pieces: Vec<(Vec<u8>, Vec<u64>)>,
         position: Option<u64>,
     ) -> Result<Prepared, Refusal> {
-        let intake = Intake {
-            redactor: Redactor::new(&Key::from_bytes([1; 32])),
-            limits: Limits::default(),
-            delivery_bytes: 1 << 20,
-        };
         let pieces = pieces.into_iter().map(|(bytes, offsets)| Piece {
             parser: None,
             origin: "test".into(),
@@ -215,8 +232,9 @@ mod tests {
             offsets: offsets.into(),
         });
         let (source, partition) = ("kafka".into(), "audit/0".into());
-        let delivery = Delivery { source, partition, pieces: pieces.collect(), position };
-        intake.prepare(delivery, 1)
+        let pieces = pieces.collect();
+        let delivery = Delivery { source, partition, pieces, rejected: Vec::new(), position };
+        intake().prepare(delivery, 1)
     }
 
     fn places(prepared: &Prepared) -> Vec<(u64, &str)> {
@@ -231,6 +249,34 @@ mod tests {
         let ledger = &prepared.ledger;
         assert_eq!((ledger.received, ledger.dead_letter, ledger.position), (4, 2, Some(14)));
         assert_eq!(prepared.events.iter().map(EventBatch::len).sum::<usize>(), 2);
+    }
+
+    #[test]
+    fn a_first_message_that_looks_like_a_file_harms_no_other() {
+        for first in ["PAR1", "BZh", "PK\u{3}\u{4}", "a\0b"] {
+            let lines = format!("{first}\n{RECORD}\n");
+            let prepared = prepare(vec![(lines.into_bytes(), vec![1, 2])], Some(3)).unwrap();
+            assert_eq!(places(&prepared), [(1, first)]);
+            assert_eq!(prepared.events.iter().map(EventBatch::len).sum::<usize>(), 1);
+        }
+    }
+
+    #[test]
+    fn what_a_source_rejects_is_a_dead_letter_without_secrets() {
+        let head = "x Authorization: Bearer ya29.A0ARrdaM-abcdefghijklmnopqrstuvwxyz0123456789";
+        let rejected = Rejected { position: 4, reason: "torn".into(), head: head.into() };
+        let (source, partition) = ("syslog".into(), "here".into());
+        let pieces = Vec::new();
+        let rejected = vec![rejected];
+        let delivery = Delivery { source, partition, pieces, rejected, position: None };
+        let prepared = intake().prepare(delivery, 1).unwrap();
+        assert_eq!((prepared.ledger.received, prepared.ledger.dead_letter), (1, 1));
+        let letter = &prepared.dead_letters[0];
+        assert_eq!((letter.position, letter.reason.as_str()), (4, "torn"));
+        assert!(
+            letter.text.starts_with("x ") && !letter.text.contains("abcdefghijkl"),
+            "{letter:?}"
+        );
     }
 
     #[test]

@@ -10,8 +10,8 @@ use prometheus::{
 use std::sync::Mutex;
 use std::time::Duration;
 use telltale_detect::detectors::KINDS;
-use telltale_schema::Severity;
 use telltale_ingest::sources::tail;
+use telltale_schema::Severity;
 
 /// Counters and latencies of one service.
 pub struct Stats {

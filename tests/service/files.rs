@@ -89,7 +89,8 @@ fn a_mistake_in_the_settings_of_files_is_named() {
         ("paths = [\"a\"]\npoll_interval = \"0s\"", "below 10ms"),
         ("paths = [\"a\"]\nfollow = true", "unknown field `follow`"),
     ] {
-        let site = Site::new(&[]).configured(&format!("[[source]]\nkind = \"files\"\n{settings}\n"));
+        let site =
+            Site::new(&[]).configured(&format!("[[source]]\nkind = \"files\"\n{settings}\n"));
         for command in ["check", "run"] {
             let output = site.command(&[command]).output().expect("the binary runs");
             let said = String::from_utf8_lossy(&output.stderr);

@@ -82,6 +82,7 @@ impl Site {
             .args(["--http", &format!("127.0.0.1:{port}")])
             .args(&self.extra)
             .stderr(log.expect("the log can be written"))
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .expect("the binary starts");
@@ -97,6 +98,23 @@ impl Site {
             std::thread::park_timeout(Duration::from_millis(5));
         }
         panic!("the service is never ready: {}", self.said());
+    }
+
+    /// The exit status of the service and what it said, with `input` as its only source.
+    pub fn feed(&self, input: &[u8]) -> (Option<i32>, String) {
+        let mut child = self
+            .command(&["run", "--stdin", "--data", &self.data().display().to_string()])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut pipe = child.stdin.take().expect("it is piped");
+        std::thread::scope(|scope| {
+            // It may end before it has read everything.
+            scope.spawn(move || std::io::Write::write_all(&mut pipe, input));
+            let output = child.wait_with_output().expect("a child can be waited for");
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        })
     }
 
     fn log(&self) -> PathBuf {
@@ -144,6 +162,15 @@ impl Site {
             let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
             let sources = status["sources"].as_array().map_or(&[][..], Vec::as_slice);
             stored = sources.iter().filter_map(|source| source["stored"].as_u64()).sum();
+        }
+    }
+
+    /// Waits until so many events are there.
+    pub fn wait_for_events(&self, count: usize) {
+        let until = Instant::now() + PATIENCE;
+        while self.held().len() < count {
+            assert!(Instant::now() < until, "{} of {count}: {}", self.held().len(), self.said());
+            std::thread::park_timeout(Duration::from_millis(50));
         }
     }
 

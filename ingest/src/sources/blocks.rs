@@ -60,6 +60,8 @@ pub struct BlockReader {
     state: State,
     walk: Walk,
     position: u64,
+    /// Bytes that were held at the last silence of the stream.
+    silent_at: usize,
     /// Set once the beginning was looked at.
     begun: Option<(Framing, Plan)>,
 }
@@ -99,7 +101,8 @@ impl<R: Read> Read for Counted<R> {
 }
 
 impl BlockReader {
-    /// Reads `stream`, which may be gzip or zstd, adding what was read of it to `bytes`.
+    /// Reads `stream`, which may be gzip or zstd, adding what was read of it to `bytes`. A stream
+    /// that gives `WouldBlock` after a while without bytes has what came before it handed over.
     ///
     /// Errors: those of reading its first bytes.
     pub fn new(
@@ -135,6 +138,7 @@ impl BlockReader {
             state: State::Reading,
             walk: Walk::default(),
             position: 1,
+            silent_at: 0,
             begun: None,
         })
     }
@@ -203,7 +207,7 @@ impl BlockReader {
         }
     }
 
-    /// Reads until a block is full or the stream ends.
+    /// Reads until a block is full, the stream ends or, with whole lines at hand, is silent.
     fn fill(&mut self, rejects: &mut Rejects) {
         // A record that did not fit doubles what is read, so that no byte is looked at often.
         let wanted = match self.rest.len() {
@@ -219,6 +223,15 @@ impl BlockReader {
                     }
                     if ended {
                         self.state = State::Ended;
+                    }
+                }
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
+                    if self.state == State::Skipping {
+                        self.skip_line();
+                    }
+                    let grown = std::mem::replace(&mut self.silent_at, self.rest.len());
+                    if self.rest.len() != grown && self.rest.contains(&b'\n') {
+                        return;
                     }
                 }
                 Err(cause) => {

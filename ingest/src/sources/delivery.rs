@@ -1,7 +1,7 @@
 //! What a streaming source hands over at once, and what it is told.
 
 use crate::parsers::Parser;
-use crate::payload::Reject;
+use crate::payload::{Reject, Single};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub struct Delivery {
     /// nothing of the kind.
     pub partition: Arc<str>,
     pub pieces: Vec<Piece>,
+    /// What the source itself knows to be no event.
+    pub rejected: Vec<Rejected>,
     /// Where the source goes on once this is stored: the next offset or byte.
     pub position: Option<u64>,
 }
@@ -38,10 +40,29 @@ pub struct Piece {
     pub offsets: Arc<[u64]>,
 }
 
+/// What a source could not make a message of. It becomes a dead letter.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    pub position: u64,
+    pub reason: String,
+    /// Its beginning, or all of it.
+    pub head: Bytes,
+}
+
 impl Delivery {
-    /// Bytes of all pieces.
+    /// Bytes of all pieces, and of what is rejected.
     pub fn len(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.bytes.len()).sum()
+        let pieces = self.pieces.iter().map(|piece| piece.bytes.len());
+        pieces.chain(self.rejected.iter().map(|rejected| rejected.head.len())).sum()
+    }
+
+    /// Rejects all pieces, each with its beginning.
+    pub fn reject_all(&mut self, why: &str) {
+        for Piece { bytes, offsets, .. } in self.pieces.drain(..) {
+            let head = bytes.slice(..bytes.len().min(Single::MAX_BYTES));
+            let position = offsets.first().copied().unwrap_or_default();
+            self.rejected.push(Rejected { position, reason: why.to_owned(), head });
+        }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -337,6 +337,7 @@ impl Gathered {
             source: SOURCE.into(),
             partition: name.into(),
             pieces,
+            rejected: Vec::new(),
             position: u64::try_from(self.next).ok(),
         }
     }

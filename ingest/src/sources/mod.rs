@@ -7,8 +7,11 @@ mod files;
 pub mod http;
 pub mod kafka;
 pub mod otlp;
+pub mod stdin;
+pub mod syslog;
 pub mod tail;
+pub mod tls;
 
 pub use blocks::{BlockReader, Limits, Plan};
-pub use delivery::{Delivery, Piece, Receipt, Refusal, Take};
+pub use delivery::{Delivery, Piece, Receipt, Refusal, Rejected, Take};
 pub use files::{File, Files, SourceError};

@@ -4,6 +4,7 @@
 //! <https://opentelemetry.io/docs/specs/otlp/>
 
 use super::delivery::{Delivery, Piece, Receipt, Refusal, Take};
+use super::tls::Incoming;
 use crate::parsers::{self, Parser};
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
@@ -41,7 +42,7 @@ impl Otlp {
     /// Errors: those of the sockets.
     pub async fn serve(
         self,
-        listener: tokio::net::TcpListener,
+        incoming: Incoming,
         stop: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
         let limit = self.body_bytes;
@@ -50,10 +51,7 @@ impl Otlp {
             .max_decoding_message_size(limit);
         tonic::transport::Server::builder()
             .add_service(service)
-            .serve_with_incoming_shutdown(
-                tonic::transport::server::TcpIncoming::from(listener),
-                stop,
-            )
+            .serve_with_incoming_shutdown(incoming.into_stream(), stop)
             .await
     }
 }
@@ -131,7 +129,13 @@ pub fn delivery(partition: &str, request: ExportLogsServiceRequest) -> Delivery 
     }
     let lines = lines.into_values().map(|own| piece(own.parser, own.bytes, true, own.positions));
     let pieces = lines.chain(pieces).collect();
-    Delivery { source: SOURCE.into(), partition: partition.into(), pieces, position: None }
+    Delivery {
+        source: SOURCE.into(),
+        partition: partition.into(),
+        pieces,
+        rejected: Vec::new(),
+        position: None,
+    }
 }
 
 fn piece(

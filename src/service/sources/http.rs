@@ -3,27 +3,29 @@
 use super::{Sources, bind, stopping, tokens};
 use crate::config::HttpSource;
 use crate::service::server;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::sync::Arc;
 use telltale_ingest::sources::http::{self, Http};
+use telltale_ingest::sources::tls::TlsFiles;
 use tracing::{error, info};
 
 impl Sources {
     pub(super) async fn listen_http(
         &mut self,
         settings: &HttpSource,
+        tls: Option<TlsFiles>,
         plain_bytes: usize,
     ) -> Result<()> {
         let tokens = tokens(settings.tokens_file.as_deref())?;
         let take = Arc::clone(&self.take);
         let http = Http { take, body_bytes: settings.body_bytes, plain_bytes, tokens };
         let router = http::routes(http).merge(server::routes(Arc::clone(&self.service)));
-        let listener = bind(&settings.listen).await?;
-        let address = listener.local_addr().context("a socket has an address")?;
-        info!(%address, "takes bodies over HTTP");
+        let is_tls = tls.is_some();
+        let incoming = bind(&settings.listen, tls, &["http/1.1"]).await?;
+        info!(address = %incoming.address(), tls = is_tls, "takes bodies over HTTP");
         let stop = stopping(self.stop.clone());
         self.servers.push(tokio::spawn(async move {
-            let serving = axum::serve(listener, router).with_graceful_shutdown(stop);
+            let serving = axum::serve(incoming, router).with_graceful_shutdown(stop);
             if let Err(cause) = serving.await {
                 error!(%cause, "the HTTP server ended");
             }

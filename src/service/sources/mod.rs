@@ -7,6 +7,8 @@ mod files;
 mod http;
 mod kafka;
 mod otlp_grpc;
+mod stdin;
+mod syslog;
 
 pub use files::tail_of;
 
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use telltale_ingest::sources::Take;
+use telltale_ingest::sources::tls::{self, Incoming, TlsFiles};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, warn};
@@ -34,6 +37,8 @@ pub struct Sources {
     stop: watch::Receiver<bool>,
     stopped: Arc<AtomicBool>,
     servers: Vec<tokio::task::JoinHandle<()>>,
+    /// Says that standard input has ended.
+    stdin_over: Option<tokio::sync::oneshot::Receiver<()>>,
     /// Threads, by the name of their source.
     readers: Vec<(&'static str, std::thread::JoinHandle<()>)>,
 }
@@ -43,18 +48,23 @@ impl Sources {
         let take: Arc<dyn Take> = Arc::new(Entrance(Arc::clone(&service.gate)));
         let stopped = Arc::default();
         let service = Arc::clone(service);
-        Self { service, take, stop, stopped, servers: Vec::new(), readers: Vec::new() }
+        let (servers, readers) = (Vec::new(), Vec::new());
+        Self { service, take, stop, stopped, servers, stdin_over: None, readers }
     }
 
     /// Starts what others connect to. It refuses whatever comes until the service is ready.
     pub async fn listen(&mut self, config: &Config) -> Result<()> {
         for source in &config.source {
+            let tls = source.tls()?;
             match source {
                 Source::Http(settings) => {
-                    self.listen_http(settings, config.service.delivery_bytes).await?;
+                    self.listen_http(settings, tls, config.service.delivery_bytes).await?;
                 }
-                Source::OtlpGrpc(settings) => self.listen_otlp_grpc(settings).await?,
-                Source::Files(_) | Source::Kafka(_) => {}
+                Source::OtlpGrpc(settings) => self.listen_otlp_grpc(settings, tls).await?,
+                Source::Syslog(settings) => {
+                    self.listen_syslog(settings, tls, config.scan.record_bytes).await?;
+                }
+                Source::Files(_) | Source::Kafka(_) | Source::Stdin(_) => {}
             }
         }
         Ok(())
@@ -66,7 +76,8 @@ impl Sources {
             match source {
                 Source::Files(settings) => self.read_files(settings, config)?,
                 Source::Kafka(settings) => self.read_kafka(settings)?,
-                Source::Http(_) | Source::OtlpGrpc(_) => {}
+                Source::Stdin(settings) => self.read_stdin(settings, config.scan.limits())?,
+                Source::Http(_) | Source::OtlpGrpc(_) | Source::Syslog(_) => {}
             }
         }
         Ok(())
@@ -110,8 +121,12 @@ async fn stopping(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn bind(address: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on `{address}`"))
+/// Listens; with TLS where there are files for it, which offers `protocols`.
+async fn bind(address: &str, tls: Option<TlsFiles>, protocols: &[&str]) -> Result<Incoming> {
+    let tls = tls.map(|files| tls::acceptor(&files, protocols)).transpose()?;
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("cannot listen on `{address}`"))?;
+    Incoming::new(listener, tls).context("a socket has an address")
 }
 
 /// The tokens of a file, one on a line; none where there is no file.

@@ -2,21 +2,27 @@
 
 use super::{Sources, bind, stopping, tokens};
 use crate::config::OtlpSource;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::sync::Arc;
 use telltale_ingest::sources::otlp::Otlp;
+use telltale_ingest::sources::tls::TlsFiles;
 use tracing::{error, info};
 
 impl Sources {
-    pub(super) async fn listen_otlp_grpc(&mut self, settings: &OtlpSource) -> Result<()> {
+    pub(super) async fn listen_otlp_grpc(
+        &mut self,
+        settings: &OtlpSource,
+        tls: Option<TlsFiles>,
+    ) -> Result<()> {
         let tokens = tokens(settings.tokens_file.as_deref())?;
         let otlp = Otlp { take: Arc::clone(&self.take), tokens, body_bytes: settings.body_bytes };
-        let listener = bind(&settings.listen).await?;
-        let address = listener.local_addr().context("a socket has an address")?;
-        info!(%address, "takes OTLP over gRPC");
+        let is_tls = tls.is_some();
+        // Clients of gRPC insist on being offered HTTP/2.
+        let incoming = bind(&settings.listen, tls, &["h2"]).await?;
+        info!(address = %incoming.address(), tls = is_tls, "takes OTLP over gRPC");
         let stop = stopping(self.stop.clone());
         self.servers.push(tokio::spawn(async move {
-            if let Err(cause) = otlp.serve(listener, stop).await {
+            if let Err(cause) = otlp.serve(incoming, stop).await {
                 error!(%cause, "the gRPC server ended");
             }
         }));

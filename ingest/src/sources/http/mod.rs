@@ -148,9 +148,9 @@ impl Http {
             offsets: Arc::default(),
         };
         let pieces = vec![piece];
-        let delivery =
-            Delivery { source: SOURCE.into(), partition: partition.into(), pieces, position: None };
-        self.take.take(delivery).await
+        let (source, partition) = (SOURCE.into(), partition.into());
+        let rejected = Vec::new();
+        self.take.take(Delivery { source, partition, pieces, rejected, position: None }).await
     }
 
     /// The body without its compression.

@@ -120,6 +120,7 @@ impl TailSource {
             source: SOURCE.into(),
             partition: print.partition(&file.name).into(),
             pieces: pieces.into_iter().collect(),
+            rejected: Vec::new(),
             position: Some(end),
         };
         opened.runtime.block_on(self.store(delivery, opened.stop))?;

@@ -1,0 +1,41 @@
+//! Syslog over TCP.
+
+use super::{Sources, bind};
+use crate::config::SyslogSource;
+use anyhow::{Context, Result};
+use std::sync::Arc;
+use telltale_ingest::parsers::{self, Parser};
+use telltale_ingest::sources::syslog::Syslog;
+use telltale_ingest::sources::tls::TlsFiles;
+use tracing::info;
+
+impl Sources {
+    /// `record_bytes`: what a message may have unless the source says it.
+    pub(super) async fn listen_syslog(
+        &mut self,
+        settings: &SyslogSource,
+        tls: Option<TlsFiles>,
+        record_bytes: usize,
+    ) -> Result<()> {
+        let named = |name: &String| -> Result<&'static dyn Parser> {
+            parsers::by_name(name).with_context(|| format!("unknown parser `{name}`"))
+        };
+        let of_apps = settings.parsers.iter();
+        let syslog = Syslog {
+            take: Arc::clone(&self.take),
+            // One for all senders: their addresses would be ever more, and are kept for ever.
+            partition: settings.listen.as_str().into(),
+            parsers: of_apps
+                .map(|(app, name)| Ok((app.clone(), named(name)?)))
+                .collect::<Result<_>>()?,
+            parser: settings.parser.as_ref().map(named).transpose()?,
+            connections: settings.connections,
+            message_bytes: settings.message_bytes.unwrap_or(record_bytes),
+        };
+        let is_tls = tls.is_some();
+        let incoming = bind(&settings.listen, tls, &[]).await?;
+        info!(address = %incoming.address(), tls = is_tls, "takes syslog over TCP");
+        self.servers.push(tokio::spawn(syslog.serve(incoming, self.stop.clone())));
+        Ok(())
+    }
+}
