@@ -1,6 +1,6 @@
 //! `telltale check`: whether a configuration is sound, without starting anything.
 
-use super::{ConfigFile, Ending, did_you_mean};
+use super::{ConfigFile, Ending, parser};
 use crate::config::{Config, FilesSource, Source, SyslogSource};
 use crate::service::sources::tail_of;
 use anyhow::{Context, Result, ensure};
@@ -8,7 +8,6 @@ use clap::Args;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 use telltale_ingest::sources::tls;
-use telltale_ingest::{PARSERS, parsers};
 
 /// Say whether a configuration file is sound, with a hint for a mistake
 ///
@@ -52,8 +51,8 @@ pub fn check(config: &Config) -> Result<()> {
             Source::Http(http) => address(&http.listen)?,
             Source::OtlpGrpc(otlp) => address(&otlp.listen)?,
             Source::Stdin(stdin) => {
-                if let Some(parser) = &stdin.parser {
-                    is_parser(parser, "of standard input")?;
+                if let Some(name) = &stdin.parser {
+                    is_parser(name, "of standard input")?;
                 }
             }
             Source::Syslog(syslog) => check_syslog(syslog, config)?,
@@ -116,13 +115,7 @@ fn files(files: &FilesSource, config: &Config) -> Result<()> {
 
 /// Whether there is such a parser; `whose` it is stands in the error.
 fn is_parser(name: &str, whose: &str) -> Result<()> {
-    let names: Vec<_> = PARSERS.iter().map(|parser| parser.name()).collect();
-    ensure!(
-        parsers::by_name(name).is_some(),
-        "unknown parser `{name}` {whose}{}",
-        did_you_mean(name, &names)
-    );
-    Ok(())
+    parser(name).map(drop).with_context(|| format!("the parser {whose}"))
 }
 
 fn address(listen: &str) -> Result<()> {

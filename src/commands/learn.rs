@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use telltale_detect::engine::Engine;
 use telltale_detect::timeline::Timeline;
 use telltale_ingest::redact::Redactor;
-use telltale_schema::Micros;
+use telltale_schema::{EventBatch, Micros};
 
 /// Teach the detectors of a service what is usual, from archives or from its own lake
 ///
@@ -77,7 +77,7 @@ impl Learn {
         }
         let mut own = Gather::new(&timeline);
         let mut held = 0;
-        let mut take = |batch: telltale_schema::EventBatch| {
+        let mut take = |batch: EventBatch| {
             held += batch.len() as u64;
             own.add(&batch);
             !progress.stop.load(Ordering::Relaxed)

@@ -108,7 +108,7 @@ pub fn redactor(config: &Config) -> Result<Redactor> {
 }
 
 /// The parser of that name, or an error that says which there are.
-fn parser(name: &str) -> Result<&'static dyn Parser> {
+pub fn parser(name: &str) -> Result<&'static dyn Parser> {
     parsers::by_name(name).ok_or_else(|| {
         let names: Vec<_> = PARSERS.iter().map(|p| p.name()).collect();
         anyhow!("unknown parser `{name}`{}", did_you_mean(name, &names))

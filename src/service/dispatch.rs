@@ -80,7 +80,8 @@ impl Mailbox {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Waiting {
     all: Vec<Finding>,
-    /// How many were given up.
+    /// How many were given up and not counted yet.
+    #[serde(skip)]
     dropped: u64,
 }
 
@@ -100,7 +101,7 @@ impl Waiting {
 struct Known {
     /// Number of the last entry whose findings were delivered or wait here.
     entry: u64,
-    waiting: Vec<Finding>,
+    waiting: Waiting,
 }
 
 fn place(data: &Path, name: &str) -> PathBuf {
@@ -110,7 +111,7 @@ fn place(data: &Path, name: &str) -> PathBuf {
 /// How many findings wait for the sink of that name, for who looks from outside.
 pub fn waiting(data: &Path, name: &str) -> Result<usize> {
     let known: Option<Known> = kept::read(&place(data, name), &KIND)?;
-    Ok(known.map_or(0, |known| known.waiting.len()))
+    Ok(known.map_or(0, |known| known.waiting.all.len()))
 }
 
 /// The names of the sinks that a data folder knows, in alphabetical order.
@@ -154,7 +155,7 @@ impl Dispatcher {
         let known = match kept::read(&file, &KIND)? {
             Some(known) => known,
             None => {
-                let known = Known { entry: last, waiting: Vec::new() };
+                let known = Known { entry: last, waiting: Waiting::default() };
                 let kept = std::fs::create_dir_all(data.join("sinks"))
                     .and_then(|()| kept::write(&file, &KIND, &known));
                 kept.with_context(|| format!("cannot write `{}`", file.display()))?;
@@ -208,13 +209,13 @@ impl Dispatcher {
         let (mut ticked, mut noted) = (Instant::now(), Instant::now());
         self.stats.sink_begins(&self.name);
         loop {
-            let wait = match self.known.waiting.is_empty() {
+            let wait = match self.known.waiting.all.is_empty() {
                 true => TICK,
                 false => again.saturating_duration_since(Instant::now()).min(TICK),
             };
             let (entry, news, closed) = self.mailbox.take(wait);
             self.take_in(entry, news);
-            let is_due = !self.known.waiting.is_empty() && (closed || Instant::now() >= again);
+            let is_due = !self.known.waiting.all.is_empty() && (closed || Instant::now() >= again);
             if is_due {
                 pause = match self.deliver() {
                     true => FIRST_PAUSE,
@@ -234,7 +235,7 @@ impl Dispatcher {
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
                 if let Err(cause) = self.sink.tick(SystemTime::now()) {
-                    self.say(&cause);
+                    self.say(cause);
                 }
             }
         }
@@ -243,16 +244,15 @@ impl Dispatcher {
     fn take_in(&mut self, entry: u64, news: Waiting) {
         self.changed |= entry > self.known.entry || !news.all.is_empty();
         self.known.entry = self.known.entry.max(entry);
-        let mut all =
-            Waiting { all: std::mem::take(&mut self.known.waiting), dropped: news.dropped };
-        news.all.into_iter().for_each(|finding| all.add(finding));
-        self.known.waiting = all.all;
-        if all.dropped > 0 {
+        let waiting = &mut self.known.waiting;
+        news.all.into_iter().for_each(|finding| waiting.add(finding));
+        let dropped = std::mem::take(&mut waiting.dropped) + news.dropped;
+        if dropped > 0 {
             let name = &self.name;
-            self.stats.sink_findings.with_label_values(&[name, "dropped"]).inc_by(all.dropped);
+            self.stats.sink_findings.with_label_values(&[name, "dropped"]).inc_by(dropped);
             error!(
                 sink = name,
-                findings = all.dropped,
+                findings = dropped,
                 "too many findings wait; the oldest are not delivered, and stay in the table `findings`"
             );
         }
@@ -260,19 +260,19 @@ impl Dispatcher {
     }
 
     fn count_waiting(&self) {
-        let waiting = i64::try_from(self.known.waiting.len()).unwrap_or(i64::MAX);
+        let waiting = i64::try_from(self.known.waiting.all.len()).unwrap_or(i64::MAX);
         self.stats.sink_waiting.with_label_values(&[&self.name]).set(waiting);
     }
 
     /// Whether everything that waits is delivered.
     fn deliver(&mut self) -> bool {
         let mut most = BATCH;
-        while !self.known.waiting.is_empty() {
-            let count = self.known.waiting.len().min(most);
-            let settled = match self.sink.deliver(&self.known.waiting[..count]) {
+        while !self.known.waiting.all.is_empty() {
+            let count = self.known.waiting.all.len().min(most);
+            let settled = match self.sink.deliver(&self.known.waiting.all[..count]) {
                 Ok(()) => "delivered",
                 Err(cause) if !cause.is_for_good() => {
-                    self.say(&cause);
+                    self.say(cause);
                     return false;
                 }
                 // One of them is not to the taste of the other side; the others are delivered.
@@ -281,8 +281,8 @@ impl Dispatcher {
                     continue;
                 }
                 Err(cause) => {
-                    let id = &self.known.waiting[0].id;
-                    let cause = explained(&cause);
+                    let id = &self.known.waiting.all[0].id;
+                    let cause = format!("{:#}", anyhow::Error::from(cause));
                     error!(
                         sink = self.name,
                         id,
@@ -292,7 +292,7 @@ impl Dispatcher {
                     "refused"
                 }
             };
-            self.known.waiting.drain(..count);
+            self.known.waiting.all.drain(..count);
             self.changed = true;
             let settled = self.stats.sink_findings.with_label_values(&[&self.name, settled]);
             settled.inc_by(count as u64);
@@ -305,10 +305,10 @@ impl Dispatcher {
     }
 
     /// Counts a failure, and says the first of several.
-    fn say(&mut self, cause: &SinkError) {
+    fn say(&mut self, cause: SinkError) {
         self.stats.sink_failures.with_label_values(&[&self.name]).inc();
         if !std::mem::replace(&mut self.failing, true) {
-            let cause = explained(cause);
+            let cause = format!("{:#}", anyhow::Error::from(cause));
             warn!(sink = self.name, cause, "findings wait until the sink takes them");
         }
     }
@@ -330,15 +330,4 @@ impl Dispatcher {
             }
         }
     }
-}
-
-/// An error with its causes.
-fn explained(cause: &SinkError) -> String {
-    let mut text = cause.to_string();
-    let mut inner = std::error::Error::source(cause);
-    while let Some(cause) = inner {
-        text.push_str(&format!(": {cause}"));
-        inner = cause.source();
-    }
-    text
 }

@@ -165,15 +165,6 @@ impl Site {
         }
     }
 
-    /// Waits until so many events are there.
-    pub fn wait_for_events(&self, count: usize) {
-        let until = Instant::now() + PATIENCE;
-        while self.held().len() < count {
-            assert!(Instant::now() < until, "{} of {count}: {}", self.held().len(), self.said());
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
-    }
-
     /// How often each event is there, by its id.
     pub fn held(&self) -> BTreeMap<String, u64> {
         let rows = self.query("SELECT event_id, count(*) AS n FROM events GROUP BY event_id");

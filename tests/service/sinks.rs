@@ -1,7 +1,7 @@
 //! Findings reach the sinks, also those that were down or refuse some of them.
 
 use crate::kill::{bodies, send, told};
-use crate::run::{Running, Site};
+use crate::run::{Running, Site, wait_until};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,7 +10,6 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 /// Takes alerts as Alertmanager does, unless it is told not to.
 #[derive(Default)]
@@ -87,12 +86,12 @@ fn known(site: &Site) -> BTreeSet<String> {
     rows.iter().filter_map(|row| Some(row["finding_id"].as_str()?.to_owned())).collect()
 }
 
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < until, "{what}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
+/// The service, once it has found something and told nobody.
+fn found(site: &Site) -> Running {
+    let service = site.start();
+    feed(&service);
+    wait_until("something found", || known(site).len() > 3, || site.said());
+    service
 }
 
 #[test]
@@ -100,18 +99,16 @@ fn a_sink_that_was_down_hears_everything_also_after_a_kill() {
     let pager = Arc::new(Pager::default());
     pager.down.store(true, Ordering::SeqCst);
     let site = site(&pager);
-    let service = site.start();
-    feed(&service);
-    wait_for("something is found", || known(&site).len() > 3);
+    let service = found(&site);
     // The journal is dropped behind the sink that is down, which keeps what it has not delivered.
     let waits = || site.status()["sinks"][1]["waiting"].as_u64().is_some_and(|n| n > 0);
-    wait_for("findings wait for the sink", waits);
+    wait_until("waiting for the sink", waits, || site.said());
     service.kill();
     assert_eq!(pager.came(), BTreeSet::new());
     pager.down.store(false, Ordering::SeqCst);
     let service = site.start();
     let known = known(&site);
-    wait_for("the sink hears of every finding", || pager.came() == known);
+    wait_until("told of every finding", || pager.came() == known, || site.said());
     service.stop();
     assert_eq!(told(&site).into_keys().collect::<BTreeSet<_>>(), known);
     for sink in site.status()["sinks"].as_array().expect("there are sinks") {
@@ -124,22 +121,20 @@ fn a_finding_that_is_refused_for_good_stops_no_other() {
     let pager = Arc::new(Pager::default());
     pager.down.store(true, Ordering::SeqCst);
     let site = site(&pager);
-    let service = site.start();
-    feed(&service);
-    wait_for("something is found", || known(&site).len() > 3);
+    let service = found(&site);
     service.stop();
     let mut known = known(&site);
     let refused = known.pop_first().expect("there are findings");
     *pager.refuses.lock().expect("nobody panicked") = Some(refused.clone());
     pager.down.store(false, Ordering::SeqCst);
     let service = site.start();
-    wait_for("the sink hears of the others", || pager.came().is_superset(&known));
+    wait_until("told of the others", || pager.came().is_superset(&known), || site.said());
     let refusals = || {
         let metrics = service.get("/metrics").map(|(_, text)| text).unwrap_or_default();
         let line = r#"telltale_sink_findings_total{result="refused",sink="pager"} 1"#;
         metrics.lines().any(|metric| metric == line)
     };
-    wait_for("the refusal is counted", refusals);
+    wait_until("counted", refusals, || site.said());
     assert!(site.said().contains(&refused), "the log names the finding");
     assert!(!pager.came().contains(&refused));
     service.stop();

@@ -49,7 +49,7 @@ fn messages_of_either_form_and_framing_are_stored_and_rubbish_is_a_dead_letter()
     second.write_all(b"\x1f\x8b\x08 \xff\n").expect("it is sent");
     second.write_all(record(5).as_bytes()).expect("it is sent");
     drop(second);
-    site.wait_for_events(7);
+    site.wait_until_stored(7);
     // What the kernel holds when the service is told to stop.
     first.write_all(counted(&message("aws", &record(6))).as_bytes()).expect("it is sent");
     service.stop();

@@ -153,7 +153,7 @@ fn over_tls_everybody_is_heard_who_speaks_it() {
             assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
         }
     }
-    secured.site.wait_for_events(3);
+    secured.site.wait_until_stored(3);
     drop((syslog, grpc));
     service.stop();
     assert_eq!(secured.site.held().values().copied().collect::<Vec<_>>(), [1; 3]);
@@ -181,7 +181,7 @@ fn over_mutual_tls_only_who_shows_the_right_certificate_is_heard() {
     let mut syslog = connect(secured.syslog, &authority.client(Some(&known), &[]));
     writeln!(syslog, "<13>{}", record(1)).expect("it is sent");
     assert_eq!(post(secured.http, &authority, Some(&known), &record(2)), Some(200));
-    secured.site.wait_for_events(2);
+    secured.site.wait_until_stored(2);
     service.stop();
     let rows = secured.site.query("SELECT DISTINCT source_ip FROM events");
     assert_eq!((secured.site.held().len(), rows.len()), (2, 1));

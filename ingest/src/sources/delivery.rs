@@ -5,7 +5,9 @@ use crate::payload::{Reject, Single};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
+use tracing::{debug, warn};
 
 /// Bytes of one source and partition, all of which are stored or none. Cheap to clone, so that a
 /// source can hand it over again.
@@ -95,6 +97,43 @@ pub enum Refusal {
     Broken,
     #[error("the service is starting or stopping")]
     Closed,
+}
+
+/// How long is waited before what was refused is handed over again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Hands a delivery over until it is stored. What would not be taken at any time becomes dead letters.
+///
+/// Errors: the refusal of which `ends` says that nothing is tried after it.
+pub async fn store(
+    take: &dyn Take,
+    mut delivery: Delivery,
+    mut ends: impl FnMut(&Refusal) -> bool,
+) -> Result<Receipt, Refusal> {
+    let mut said = false;
+    loop {
+        let cause = match take.take(delivery.clone()).await {
+            Ok(receipt) => return Ok(receipt),
+            Err(cause) => cause,
+        };
+        if let Refusal::Oversized(why) = &cause
+            && !delivery.pieces.is_empty()
+        {
+            delivery.reject_all(why);
+            continue;
+        }
+        if ends(&cause) {
+            return Err(cause);
+        }
+        let Delivery { source, partition, .. } = &delivery;
+        match &cause {
+            // It begins or ends, which is no trouble.
+            Refusal::Closed => debug!(%cause, %source, %partition, "waits"),
+            _ if !std::mem::replace(&mut said, true) => warn!(%cause, %source, %partition, "waits"),
+            _ => {}
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 /// Where sources hand deliveries over.

@@ -9,9 +9,9 @@
 //! the one of its topic, else the one named in its header `telltale-parser`, else its content says
 //! it. A message that is no event is a dead letter and stops nothing.
 
-use super::delivery::{Delivery, Piece, Refusal, Take};
+use super::delivery::{Delivery, Refusal, Take, store};
+use super::messages::Messages;
 use crate::parsers::{self, Parser};
-use bytes::Bytes;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
@@ -39,8 +39,6 @@ const GATHER_BYTES: usize = 4 << 20;
 const POLL: Duration = Duration::from_millis(100);
 /// How long is waited for the group's offsets when a partition is assigned.
 const OFFSETS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long is waited before what was refused is handed over again.
-const RETRY: Duration = Duration::from_millis(250);
 
 /// What to read, and how to reach it.
 #[derive(Clone, Debug)]
@@ -144,9 +142,7 @@ impl Member {
 /// The messages of one partition that are handed over together.
 #[derive(Default)]
 struct Gathered {
-    /// Messages of one line each, with their offsets.
-    lines: HashMap<Option<&'static str>, (Vec<u8>, Vec<u64>)>,
-    pieces: Vec<Piece>,
+    messages: Messages,
     next: i64,
 }
 
@@ -211,7 +207,9 @@ impl KafkaSource {
             });
             let this = &self;
             let all = deliveries.map(|(topic, partition, next, delivery)| async move {
-                let stored = this.hand_over(delivery, stop).await;
+                let ends =
+                    |cause: &Refusal| *cause == Refusal::Closed || stop.load(Ordering::Relaxed);
+                let stored = store(this.take.as_ref(), delivery, ends).await.is_ok();
                 (topic, partition, next, stored)
             });
             let done = runtime.block_on(futures::future::join_all(all));
@@ -227,26 +225,6 @@ impl KafkaSource {
         }
         if let Err(cause) = self.consumer.commit_consumer_state(CommitMode::Sync) {
             debug!(%cause, "no offsets to commit");
-        }
-    }
-
-    /// Whether it is stored; not, when the service stops before it could be.
-    async fn hand_over(&self, delivery: Delivery, stop: &AtomicBool) -> bool {
-        let mut said = false;
-        loop {
-            match self.take.take(delivery.clone()).await {
-                Ok(_) => return true,
-                Err(Refusal::Closed) => return false,
-                Err(cause) => {
-                    if !std::mem::replace(&mut said, true) {
-                        warn!(%cause, partition = %delivery.partition, "waits");
-                    }
-                    if stop.load(Ordering::Relaxed) {
-                        return false;
-                    }
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
         }
     }
 
@@ -297,42 +275,19 @@ impl Gathered {
         let is_line = !payload.starts_with(&[0x1f, 0x8b])
             && !payload.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
             && memchr::memchr2(b'\n', 0, payload.trim_ascii_end()).is_none();
-        if is_line {
-            let (lines, offsets) = self.lines.entry(parser.map(|p| p.name())).or_default();
-            lines.extend_from_slice(payload.trim_ascii_end());
-            lines.push(b'\n');
-            offsets.push(offset);
-        } else {
-            self.pieces.push(Piece {
-                parser,
-                origin: "".into(),
-                bytes: Bytes::copy_from_slice(payload),
-                are_lines: false,
-                offsets: [offset].into(),
-            });
+        match is_line {
+            true => self.messages.line(parser, payload.trim_ascii_end(), offset),
+            false => self.messages.other(parser, payload, offset),
         }
     }
 
     fn delivery(self, topic: &str, partition: i32) -> Delivery {
         let name = partition_name(topic, partition);
-        let mut lines: Vec<_> = self.lines.into_iter().collect();
-        lines.sort_by_key(|(parser, _)| *parser);
-        let mut pieces: Vec<Piece> = lines
-            .into_iter()
-            .map(|(parser, (lines, offsets))| Piece {
-                parser: parser.and_then(parsers::by_name),
-                origin: "".into(),
-                bytes: lines.into(),
-                are_lines: true,
-                offsets: offsets.into(),
-            })
-            .collect();
-        pieces.extend(self.pieces);
-        for piece in &mut pieces {
-            // Records without id and time are told apart by the offset at which they lie.
+        // Records without id and time are told apart by the offset at which they lie.
+        let pieces = self.messages.into_pieces(|_, piece| {
             let first = piece.offsets.first().copied().unwrap_or_default();
-            piece.origin = format!("kafka:{name}:{first}").into();
-        }
+            format!("kafka:{name}:{first}")
+        });
         Delivery {
             source: SOURCE.into(),
             partition: name.into(),

@@ -6,6 +6,7 @@ mod delivery;
 mod files;
 pub mod http;
 pub mod kafka;
+mod messages;
 pub mod otlp;
 pub mod stdin;
 pub mod syslog;

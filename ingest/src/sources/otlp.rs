@@ -3,10 +3,10 @@
 //! `telltale.parser` of the record, its scope or its resource may name the parser.
 //! <https://opentelemetry.io/docs/specs/otlp/>
 
-use super::delivery::{Delivery, Piece, Receipt, Refusal, Take};
+use super::delivery::{Delivery, Receipt, Refusal, Take};
+use super::messages::Messages;
 use super::tls::Incoming;
 use crate::parsers::{self, Parser};
-use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
     LogsService, LogsServiceServer,
 };
@@ -16,7 +16,6 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use tonic::codec::CompressionEncoding;
@@ -81,14 +80,6 @@ impl LogsService for Otlp {
     }
 }
 
-/// Records of one line each.
-#[derive(Default)]
-struct Lines {
-    parser: Option<&'static dyn Parser>,
-    bytes: Vec<u8>,
-    positions: Vec<u64>,
-}
-
 /// What a sender is told: dead letters are what it calls rejected.
 pub fn told(receipt: &Receipt) -> ExportLogsServiceResponse {
     let partial_success = (receipt.rejected > 0).then(|| ExportLogsPartialSuccess {
@@ -100,9 +91,7 @@ pub fn told(receipt: &Receipt) -> ExportLogsServiceResponse {
 
 /// Log records as a delivery, those of each parser together.
 pub fn delivery(partition: &str, request: ExportLogsServiceRequest) -> Delivery {
-    let mut lines: BTreeMap<&'static str, Lines> = BTreeMap::new();
-    let mut pieces = Vec::new();
-    let mut position = 0;
+    let (mut messages, mut position) = (Messages::default(), 0);
     for of_resource in request.resource_logs {
         let resource = of_resource.resource.unwrap_or_default().attributes;
         for of_scope in of_resource.scope_logs {
@@ -114,44 +103,21 @@ pub fn delivery(partition: &str, request: ExportLogsServiceRequest) -> Delivery 
                     .find_map(|attributes| parser_of(attributes));
                 let text = record.body.map_or_else(String::new, text_of);
                 let text = text.trim();
-                if text.contains(['\n', '\0']) {
-                    pieces.push(piece(parser, text.as_bytes().to_vec(), false, vec![position]));
-                } else {
-                    let name = parser.map_or("", |parser| parser.name());
-                    let lines = lines.entry(name).or_default();
-                    lines.parser = parser;
-                    lines.bytes.extend_from_slice(text.as_bytes());
-                    lines.bytes.push(b'\n');
-                    lines.positions.push(position);
+                match text.contains(['\n', '\0']) {
+                    true => messages.other(parser, text.as_bytes(), position),
+                    false => messages.line(parser, text.as_bytes(), position),
                 }
             }
         }
     }
-    let lines = lines.into_values().map(|own| piece(own.parser, own.bytes, true, own.positions));
-    let pieces = lines.chain(pieces).collect();
+    // The same records again are the same.
+    let pieces = messages.into_pieces(|_, piece| format!("otlp:{}", blake3::hash(&piece.bytes)));
     Delivery {
         source: SOURCE.into(),
         partition: partition.into(),
         pieces,
         rejected: Vec::new(),
         position: None,
-    }
-}
-
-fn piece(
-    parser: Option<&'static dyn Parser>,
-    bytes: Vec<u8>,
-    are_lines: bool,
-    positions: Vec<u64>,
-) -> Piece {
-    let bytes = Bytes::from(bytes);
-    Piece {
-        parser,
-        // The same records again are the same.
-        origin: format!("otlp:{}", blake3::hash(&bytes)).into(),
-        bytes,
-        are_lines,
-        offsets: positions.into(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! same input again, after a kill for example, is the same records again.
 
 use super::blocks::{BlockReader, Limits};
-use super::delivery::{Delivery, Piece, Receipt, Refusal, Rejected, Take};
+use super::delivery::{Delivery, Piece, Receipt, Refusal, Rejected, Take, store};
 use crate::parsers::Parser;
 use crate::payload::{Block, Payload, Rejects};
 use bytes::Bytes;
@@ -25,8 +25,6 @@ const CHUNK_BYTES: usize = 64 << 10;
 const WAITING: usize = 4;
 /// After how long a silence what has come is handed over.
 const LULL: Duration = Duration::from_millis(200);
-/// How long is waited before what was refused is handed over again.
-const RETRY: Duration = Duration::from_millis(250);
 
 /// How standard input is read.
 pub struct Stdin {
@@ -101,29 +99,20 @@ impl Stdin {
     }
 
     /// Whether it is stored; not, when the service stops before it could be.
-    fn hand_over(&self, mut delivery: Delivery, runtime: &Handle, total: &mut Receipt) -> bool {
-        let mut said = false;
-        loop {
-            match runtime.block_on(self.take.take(delivery.clone())) {
-                Ok(receipt) => {
-                    total.received += receipt.received;
-                    total.stored += receipt.stored;
-                    total.duplicate += receipt.duplicate;
-                    total.rejected += receipt.rejected;
-                    return true;
-                }
-                Err(Refusal::Oversized(why)) => delivery.reject_all(&why),
-                Err(cause) if self.stop.load(Ordering::Relaxed) => {
-                    let bytes = delivery.len();
-                    error!(%cause, bytes, "what was read of standard input cannot be stored");
-                    return false;
-                }
-                Err(cause) => {
-                    if !std::mem::replace(&mut said, true) {
-                        warn!(%cause, "standard input waits");
-                    }
-                    std::thread::park_timeout(RETRY);
-                }
+    fn hand_over(&self, delivery: Delivery, runtime: &Handle, total: &mut Receipt) -> bool {
+        let bytes = delivery.len();
+        let ends = |_: &Refusal| self.stop.load(Ordering::Relaxed);
+        match runtime.block_on(store(self.take.as_ref(), delivery, ends)) {
+            Ok(receipt) => {
+                total.received += receipt.received;
+                total.stored += receipt.stored;
+                total.duplicate += receipt.duplicate;
+                total.rejected += receipt.rejected;
+                true
+            }
+            Err(cause) => {
+                error!(%cause, bytes, "what was read of standard input cannot be stored");
+                false
             }
         }
     }

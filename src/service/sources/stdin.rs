@@ -1,10 +1,10 @@
 //! Standard input.
 
 use super::Sources;
+use crate::commands::parser;
 use crate::config::{Config, Source, StdinSource};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::sync::Arc;
-use telltale_ingest::parsers;
 use telltale_ingest::sources::Limits;
 use telltale_ingest::sources::stdin::Stdin;
 use tokio::sync::oneshot;
@@ -12,10 +12,7 @@ use tracing::info;
 
 impl Sources {
     pub(super) fn read_stdin(&mut self, settings: &StdinSource, limits: Limits) -> Result<()> {
-        let parser = settings
-            .parser
-            .as_ref()
-            .map(|name| parsers::by_name(name).with_context(|| format!("unknown parser `{name}`")));
+        let parser = settings.parser.as_deref().map(parser);
         let (take, stop) = (Arc::clone(&self.take), Arc::clone(&self.stopped));
         let stdin = Stdin { take, parser: parser.transpose()?, limits, stop };
         let runtime = tokio::runtime::Handle::current();

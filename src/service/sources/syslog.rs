@@ -1,10 +1,10 @@
 //! Syslog over TCP.
 
 use super::{Sources, bind};
+use crate::commands::parser;
 use crate::config::SyslogSource;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::sync::Arc;
-use telltale_ingest::parsers::{self, Parser};
 use telltale_ingest::sources::syslog::Syslog;
 use telltale_ingest::sources::tls::TlsFiles;
 use tracing::info;
@@ -17,18 +17,15 @@ impl Sources {
         tls: Option<TlsFiles>,
         record_bytes: usize,
     ) -> Result<()> {
-        let named = |name: &String| -> Result<&'static dyn Parser> {
-            parsers::by_name(name).with_context(|| format!("unknown parser `{name}`"))
-        };
         let of_apps = settings.parsers.iter();
         let syslog = Syslog {
             take: Arc::clone(&self.take),
             // One for all senders: their addresses would be ever more, and are kept for ever.
             partition: settings.listen.as_str().into(),
             parsers: of_apps
-                .map(|(app, name)| Ok((app.clone(), named(name)?)))
+                .map(|(app, name)| Ok((app.clone(), parser(name)?)))
                 .collect::<Result<_>>()?,
-            parser: settings.parser.as_ref().map(named).transpose()?,
+            parser: settings.parser.as_deref().map(parser).transpose()?,
             connections: settings.connections,
             message_bytes: settings.message_bytes.unwrap_or(record_bytes),
         };

@@ -3,16 +3,16 @@
 use super::Syslog;
 use super::frame::Frame;
 use super::header;
-use crate::parsers::{self, Parser};
+use crate::parsers::Parser;
 use crate::payload::Single;
-use crate::sources::delivery::{Delivery, Piece, Refusal, Rejected};
+use crate::sources::delivery::{Delivery, Refusal, Rejected, store};
+use crate::sources::messages::Messages;
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, error, warn};
+use tracing::error;
 
 /// What the source is called.
 const SOURCE: &str = "syslog";
@@ -21,8 +21,6 @@ const SOURCE: &str = "syslog";
 const GATHER: Duration = Duration::from_millis(5);
 /// Bytes after which is gathered no more.
 const GATHER_BYTES: usize = 1 << 20;
-/// How long is waited before what was refused is handed over again.
-const RETRY: Duration = Duration::from_millis(250);
 /// How long that goes on once the service stops.
 const LAST_TRIES: Duration = Duration::from_secs(4);
 
@@ -40,9 +38,7 @@ pub struct Gatherer {
 #[derive(Default)]
 struct Gathered {
     bytes: usize,
-    /// Messages of one line each, with their numbers, by the name of their parser.
-    lines: BTreeMap<Option<&'static str>, (Vec<u8>, Vec<u64>)>,
-    pieces: Vec<Piece>,
+    messages: Messages,
     rejected: Vec<Rejected>,
 }
 
@@ -101,46 +97,25 @@ impl Gatherer {
     }
 
     fn delivery(&self, gathered: Gathered, first: u64) -> Delivery {
-        let lines = gathered.lines.into_iter().map(|(parser, (bytes, numbers))| Piece {
-            parser: parser.and_then(parsers::by_name),
-            origin: Arc::default(),
-            bytes: bytes.into(),
-            are_lines: true,
-            offsets: numbers.into(),
-        });
-        let mut pieces: Vec<Piece> = lines.chain(gathered.pieces).collect();
         let partition = Arc::clone(&self.syslog.partition);
-        for (number, piece) in pieces.iter_mut().enumerate() {
-            // Nothing in syslog says that a message is sent again: two that are equal, and have
-            // neither id nor time, are two. The same delivery handed over again is the same.
-            piece.origin = format!("{SOURCE}:{partition}:{}:{first}:{number}", self.run).into();
-        }
+        // Nothing in syslog says that a message is sent again: two that are equal, and have neither
+        // id nor time, are two. The same delivery handed over again is the same.
+        let pieces = gathered
+            .messages
+            .into_pieces(|number, _| format!("{SOURCE}:{partition}:{}:{first}:{number}", self.run));
         let rejected = gathered.rejected;
         Delivery { source: SOURCE.into(), partition, pieces, rejected, position: None }
     }
 
     /// Tries until it is stored or the time of a service that stops is over.
-    async fn hand_over(&mut self, mut delivery: Delivery) {
-        let (mut said, mut last) = (false, None);
-        loop {
-            let cause = match self.syslog.take.take(delivery.clone()).await {
-                Ok(_) => return,
-                Err(cause) => cause,
-            };
-            match &cause {
-                // Not to be expected of so little; kept as dead letters rather than tried for ever.
-                Refusal::Oversized(why) => delivery.reject_all(why),
-                Refusal::Closed => debug!(%cause, "syslog waits"),
-                _ if !std::mem::replace(&mut said, true) => warn!(%cause, "syslog waits"),
-                _ => {}
-            }
+    async fn hand_over(&self, delivery: Delivery) {
+        let (bytes, mut last) = (delivery.len(), None);
+        let ends = |_: &Refusal| {
             let now = Instant::now();
-            if *self.stop.borrow() && now >= *last.get_or_insert(now + LAST_TRIES) {
-                let bytes = delivery.len();
-                error!(%cause, bytes, "syslog messages that were read cannot be stored and are lost");
-                return;
-            }
-            tokio::time::sleep(RETRY).await;
+            *self.stop.borrow() && now >= *last.get_or_insert(now + LAST_TRIES)
+        };
+        if let Err(cause) = store(self.syslog.take.as_ref(), delivery, ends).await {
+            error!(%cause, bytes, "syslog messages that were read cannot be stored and are lost");
         }
     }
 }
@@ -148,19 +123,9 @@ impl Gatherer {
 impl Gathered {
     fn message(&mut self, text: &str, parser: Option<&'static dyn Parser>, number: u64) {
         self.bytes += text.len();
-        if memchr::memchr(b'\n', text.as_bytes()).is_none() {
-            let (lines, numbers) = self.lines.entry(parser.map(|p| p.name())).or_default();
-            lines.extend_from_slice(text.as_bytes());
-            lines.push(b'\n');
-            numbers.push(number);
-        } else {
-            self.pieces.push(Piece {
-                parser,
-                origin: Arc::default(),
-                bytes: Bytes::copy_from_slice(text.as_bytes()),
-                are_lines: false,
-                offsets: [number].into(),
-            });
+        match text.contains('\n') {
+            true => self.messages.other(parser, text.as_bytes(), number),
+            false => self.messages.line(parser, text.as_bytes(), number),
         }
     }
 }

@@ -37,6 +37,7 @@ const LONG_SILENCE: Duration = Duration::from_secs(60);
 /// A service that stops reads on until nothing came for so long, and for so long altogether.
 const LULL: Duration = Duration::from_millis(50);
 const LAST_READS: Duration = Duration::from_secs(1);
+
 /// How syslog is taken.
 pub struct Syslog {
     pub take: Arc<dyn Take>,
@@ -287,6 +288,16 @@ mod tests {
         }
     }
 
+    /// Waits until it is so; panics where it never is.
+    async fn until(is_so: impl Fn() -> bool) {
+        let waiting = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), waiting).await.expect("it becomes so");
+    }
+
     #[tokio::test]
     async fn what_was_sent_is_stored_when_it_stops() {
         let running = start(2, 8).await;
@@ -342,9 +353,7 @@ mod tests {
         let running = start(3, 8).await;
         let mut one = running.connect().await;
         one.write_all(b"<1>same\n<1>same\n").await.unwrap();
-        while running.kept.deliveries.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until(|| !running.kept.deliveries.lock().unwrap().is_empty()).await;
         one.write_all(b"<1>same\n").await.unwrap();
         let kept = running.end().await;
         let deliveries = kept.deliveries.lock().unwrap();
@@ -363,13 +372,9 @@ mod tests {
         one.write_all(b"<1>first\n").await.unwrap();
         let mut two = running.connect().await;
         two.write_all(b"<1>second\n").await.unwrap();
-        while running.kept.lines().is_empty() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until(|| !running.kept.lines().is_empty()).await;
         drop(one);
-        while running.kept.lines().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until(|| running.kept.lines().len() == 2).await;
         let kept = running.end().await;
         assert_eq!(kept.lines()[1].2, "second");
     }

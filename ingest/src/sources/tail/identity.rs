@@ -3,12 +3,12 @@
 use super::content::{self, Encoding};
 use super::fingerprint::{FULL, Fingerprint, LONGEST};
 use super::tracked::Tracked;
-use super::{Cut, Opened, RETRY, SOURCE, TailSource, Trouble};
-use crate::sources::delivery::{Delivery, Piece, Refusal};
+use super::{Cut, Opened, SOURCE, TailSource, Trouble};
+use crate::sources::delivery::{Delivery, Piece, Refusal, store};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tracing::{debug, error, warn};
+use std::sync::atomic::Ordering;
+use tracing::debug;
 
 impl TailSource {
     /// Whether a file begins as it did.
@@ -123,7 +123,10 @@ impl TailSource {
             rejected: Vec::new(),
             position: Some(end),
         };
-        opened.runtime.block_on(self.store(delivery, opened.stop))?;
+        let ends =
+            |cause: &Refusal| *cause == Refusal::Closed || opened.stop.load(Ordering::Relaxed);
+        let stored = opened.runtime.block_on(store(self.take.as_ref(), delivery, ends));
+        stored.map_err(|_| Trouble::Stopped)?;
         (file.start, file.print) = (Some(start), Some(print));
         (file.position, file.from_end) = (end, false);
         self.rows.note(print, Arc::clone(&file.name), end, Some(opened.id));
@@ -150,31 +153,5 @@ impl TailSource {
         let covered = usize::try_from(end).unwrap_or(LONGEST).min(LONGEST);
         let longer = content::beginning(opened.file, opened.encoding, covered)?;
         Ok(Fingerprint::of(&longer))
-    }
-
-    /// Returns once it is stored.
-    ///
-    /// Errors: the service stops before it could be.
-    pub(super) async fn store(&self, delivery: Delivery, stop: &AtomicBool) -> Result<(), Trouble> {
-        let mut said = false;
-        loop {
-            match self.take.take(delivery.clone()).await {
-                Ok(_) => return Ok(()),
-                Err(Refusal::Closed) => return Err(Trouble::Stopped),
-                Err(Refusal::Oversized(cause)) => {
-                    error!(cause, partition = %delivery.partition, "is passed over");
-                    return Ok(());
-                }
-                Err(cause) => {
-                    if !std::mem::replace(&mut said, true) {
-                        warn!(%cause, partition = %delivery.partition, "waits");
-                    }
-                    if stop.load(Ordering::Relaxed) {
-                        return Err(Trouble::Stopped);
-                    }
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        }
     }
 }

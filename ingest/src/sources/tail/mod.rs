@@ -47,8 +47,6 @@ const MAX_OPEN: usize = 256;
 const TURN: Duration = Duration::from_secs(1);
 /// Of the time, at most one part in so many goes into listing.
 const LISTING_SHARE: u32 = 20;
-/// How long is waited before what was refused is handed over again.
-const RETRY: Duration = Duration::from_millis(250);
 /// How long is waited before a file is tried again that could not be read.
 const RETRY_FILE: Duration = Duration::from_secs(10);
 
