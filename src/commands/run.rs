@@ -15,8 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// What is logged unless `TELLTALE_LOG` says otherwise.
-const LOG_FILTER: &str = "warn,telltale=info,telltale_ingest=info";
+/// What is logged unless `TELLTALE_LOG` says otherwise. A table that is not there yet is an error to
+/// the kernel of Delta, which gives it to us as well.
+const LOG_FILTER: &str =
+    "warn,telltale=info,telltale_ingest=info,buoyant_kernel::snapshot::builder=off";
 
 /// Take audit logs in as they are written, keep them, and say when an identity is misused
 ///
