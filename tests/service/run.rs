@@ -11,14 +11,15 @@ const BINARY: &str = env!("CARGO_BIN_EXE_telltale");
 /// How long a start, an answer or an end is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Everything happens every moment, so that a kill falls into any of it.
+/// Everything happens every moment, so that a kill falls into any of it. Merged files stay for as
+/// long as a query may take.
 const RESTLESS: &str = r#"
 [service]
 flush_interval = "200ms"
 snapshot_interval = "100ms"
 segment_bytes = 200000
 maintenance_interval = "1s"
-file_retention = "0s"
+file_retention = "20s"
 "#;
 
 pub struct Running {
