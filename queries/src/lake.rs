@@ -3,22 +3,31 @@
 //! A commit carries the number of the last journal entry in it as an application transaction, in
 //! the same commit as the files, so that an entry is in the table once, however often the attempt is
 //! made. Spark, Trino, DuckDB and Polars read the tables as they are.
+//!
+//! `order` rows of events in the order in which they are kept.
+
+mod order;
 
 use crate::QueryError;
 use crate::export::parquet_properties;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, RecordBatch, new_null_array};
+use arrow_schema::SchemaRef;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::{SessionConfig, SessionContext, cast, coalesce, col, lit};
+use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
-use deltalake_core::kernel::Transaction;
-use deltalake_core::kernel::transaction::CommitProperties;
+use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake_core::kernel::{Action, Add, StructType, Transaction};
 use deltalake_core::operations::optimize::OptimizeType;
-use deltalake_core::protocol::SaveMode;
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use deltalake_core::table::config::TablePropertiesExt;
 use deltalake_core::{DeltaTable, DeltaTableError, ensure_table_uri};
 use futures::StreamExt;
+use order::{Ordered, schema_with_day};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -32,6 +41,8 @@ use tokio::runtime::Runtime;
 const APPLICATION: &str = "telltale";
 /// Bytes of a file that compaction aims at.
 const FILE_BYTES: u64 = 128 << 20;
+/// Rows that are encoded at once.
+const WRITE_ROWS: usize = 8192;
 
 /// The partition columns of a table of events.
 pub const EVENT_PARTITIONS: [&str; 2] = ["day", "log"];
@@ -90,31 +101,96 @@ impl LakeTable {
     /// Shape: batches of one schema; with partitions, those of events.
     /// Errors: the place cannot be written; nothing of it is in the table then.
     pub fn append(&mut self, batches: Vec<RecordBatch>, entry: u64) -> Result<(), QueryError> {
-        let version = i64::try_from(entry).unwrap_or(i64::MAX);
-        let commit = CommitProperties::default()
-            .with_application_transaction(Transaction::new(APPLICATION, version));
-        let session =
-            SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-        let mut rows = session.read_batches(batches).map_err(engine)?;
-        if !self.partitions.is_empty() {
-            let day = cast(coalesce(vec![col("event_time"), col("received_at")]), DataType::Date32);
-            let order = ["log", "day", "principal_id", "event_time"];
-            let order = order.map(|column| col(column).sort(true, true)).to_vec();
-            rows =
-                rows.with_column("day", day).and_then(|rows| rows.sort(order)).map_err(engine)?;
+        let Some(first) = batches.first() else { return Ok(()) };
+        if self.partitions.is_empty() {
+            let schema = first.schema();
+            return self.commit(&schema, batches.into_iter().map(Ok), entry);
         }
-        let plan = rows.logical_plan().clone();
-        let write = self
-            .table
-            .clone()
-            .write([])
-            .with_input_plan(plan)
-            .with_save_mode(SaveMode::Append)
-            .with_partition_columns(self.partitions.iter().copied())
-            .with_writer_properties(parquet_properties())
-            .with_commit_properties(commit);
-        self.table = self.threads.block_on(write.into_future()).map_err(lake)?;
+        let ordered = Ordered::of(batches);
+        self.commit(&schema_with_day(), ordered.slices(), entry)
+    }
+
+    fn commit(
+        &mut self,
+        schema: &SchemaRef,
+        batches: impl Iterator<Item = Result<RecordBatch, QueryError>>,
+        entry: u64,
+    ) -> Result<(), QueryError> {
+        let threads = Arc::clone(&self.threads);
+        threads.block_on(async {
+            self.make(schema).await.map_err(lake)?;
+            let files = self.write(schema, batches).await?;
+            let version = i64::try_from(entry).unwrap_or(i64::MAX);
+            let properties = CommitProperties::default()
+                .with_application_transaction(Transaction::new(APPLICATION, version));
+            let names = self.partitions.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let operation = DeltaOperation::Write {
+                mode: SaveMode::Append,
+                partition_by: (!names.is_empty()).then_some(names),
+                predicate: None,
+            };
+            let committed = CommitBuilder::from(properties)
+                .with_actions(files.into_iter().map(Action::Add).collect())
+                .build(
+                    Some(self.table.snapshot().map_err(lake)?),
+                    self.table.log_store(),
+                    operation,
+                )
+                .await
+                .map_err(lake)?;
+            self.table.state = Some(committed.snapshot());
+            Ok(())
+        })
+    }
+
+    /// Makes the table where there is none, and adds columns that it does not have yet.
+    async fn make(&mut self, schema: &SchemaRef) -> Result<(), DeltaTableError> {
+        let wanted: StructType = schema.as_ref().try_into_kernel()?;
+        let Ok(snapshot) = self.table.snapshot() else {
+            let create = self.table.create().with_columns(wanted.fields().cloned());
+            self.table = create.with_partition_columns(self.partitions.iter().copied()).await?;
+            return Ok(());
+        };
+        let known = snapshot.schema();
+        let missing: Vec<_> =
+            wanted.fields().filter(|field| known.field(field.name()).is_none()).cloned().collect();
+        if !missing.is_empty() {
+            self.table = self.table.clone().add_columns().with_fields(missing).await?;
+        }
         Ok(())
+    }
+
+    /// Writes files, of which nobody knows before they are committed.
+    async fn write(
+        &self,
+        schema: &SchemaRef,
+        mut batches: impl Iterator<Item = Result<RecordBatch, QueryError>>,
+    ) -> Result<Vec<Add>, QueryError> {
+        let names = self.partitions.iter().map(ToString::to_string).collect();
+        let indexed = self.table.snapshot().map_err(lake)?.table_config().num_indexed_cols();
+        let properties = Some(parquet_properties());
+        let rows = Some(WRITE_ROWS);
+        let config =
+            WriterConfig::new(Arc::clone(schema), names, properties, None, rows, indexed, None);
+        let mut writer = DeltaWriter::new(self.table.object_store(), config);
+        let written = loop {
+            let Some(batch) = batches.next() else { break Ok(()) };
+            let outcome = match batch {
+                Ok(batch) => writer.write(&batch).await.map_err(lake),
+                Err(cause) => Err(cause),
+            };
+            if outcome.is_err() {
+                break outcome;
+            }
+        };
+        match written {
+            Ok(()) => writer.close().await.map_err(lake),
+            Err(cause) => {
+                // What is there of the files is removed by maintenance where this does not do it.
+                let _ = writer.abort().await;
+                Err(cause)
+            }
+        }
     }
 
     /// Merges small files, and removes files that no reader has needed for `kept`.

@@ -17,8 +17,7 @@ use tracing::{info, warn};
 
 /// What is logged unless `TELLTALE_LOG` says otherwise. A table that is not there yet is an error to
 /// the kernel of Delta, which gives it to us as well.
-const LOG_FILTER: &str =
-    "warn,telltale=info,telltale_ingest=info,buoyant_kernel::snapshot::builder=off";
+const LOG_FILTER: &str = "warn,telltale=info,telltale_ingest=info,buoyant_kernel::snapshot::builder=off,deltalake_core::writer::stats=error";
 
 /// Take audit logs in as they are written, keep them, and say when an identity is misused
 ///
