@@ -19,6 +19,7 @@ pub struct Config {
     pub scan: Scan,
     pub redaction: Redaction,
     pub service: Service,
+    pub lake: Lake,
     /// Sources that `run` reads; `http` as it is when none is listed.
     pub source: Vec<Source>,
     /// Detectors to run, `kind` and its settings; all of them as they are when none is listed.
@@ -111,6 +112,17 @@ impl Default for Service {
             file_retention: Duration::from_secs(7 * 24 * 3600),
         }
     }
+}
+
+/// `[lake]`: where the Delta tables are.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lake {
+    /// A prefix in an object store: `s3://BUCKET/PREFIX`. Default: the folder `lake` in the data
+    /// folder.
+    pub url: Option<String>,
+    /// Settings of the store by the names of `object_store`: `endpoint`, `allow_http`, `region`.
+    pub options: BTreeMap<String, String>,
 }
 
 /// `[[source]]`: where `run` reads from.

@@ -6,6 +6,7 @@
 
 use crate::QueryError;
 use crate::export::parquet_properties;
+use crate::objects::{self, Options};
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, RecordBatch, new_null_array};
@@ -15,11 +16,15 @@ use datafusion::prelude::{SessionConfig, SessionContext, cast, coalesce, col, li
 use datafusion::scalar::ScalarValue;
 use deltalake_core::kernel::Transaction;
 use deltalake_core::kernel::transaction::CommitProperties;
+use deltalake_core::logstore::{
+    LogStore, LogStoreFactory, ObjectStoreFactory, ObjectStoreRef, StorageConfig, default_logstore,
+    logstore_factories, object_store_factories,
+};
 use deltalake_core::operations::optimize::OptimizeType;
 use deltalake_core::protocol::SaveMode;
-use deltalake_core::{DeltaTable, DeltaTableError, ensure_table_uri};
+use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError, ensure_table_uri};
 use futures::StreamExt;
-use std::collections::HashMap;
+use object_store::path::Path;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +32,7 @@ use telltale_schema::columns::{Column, schema};
 use telltale_schema::time::UNKNOWN;
 use telltale_schema::{EventBatch, EventId, Micros};
 use tokio::runtime::Runtime;
+use url::Url;
 
 /// Whose transaction carries the journal's numbers.
 const APPLICATION: &str = "telltale";
@@ -60,18 +66,35 @@ pub fn threads() -> Result<Arc<Runtime>, QueryError> {
 }
 
 impl LakeTable {
-    /// Opens the table at a folder or URL, which need not be there yet.
+    /// Opens the table at a folder or URL, which need not be there yet. `options` are those of the
+    /// object store, where it is one.
     ///
     /// Errors: a place that cannot be reached, or holds something else.
     pub fn open(
         place: &str,
+        options: &Options,
         partitions: &'static [&'static str],
         threads: Arc<Runtime>,
     ) -> Result<Self, QueryError> {
+        if place.contains("://") {
+            // Whatever is wrong with the URL is said in our words.
+            objects::open(place, options)?;
+            register();
+        }
         let url = ensure_table_uri(place).map_err(lake)?;
-        let opened = DeltaTable::try_from_url_with_storage_options(url, HashMap::new());
+        let options = options.clone().into_iter().collect();
+        let opened = DeltaTable::try_from_url_with_storage_options(url, options);
         let table = threads.block_on(opened).map_err(lake)?;
         Ok(Self { table, partitions, threads })
+    }
+
+    /// Takes note of what is in the table: a commit may be there whose answer was lost.
+    pub fn refresh(&mut self) -> Result<(), QueryError> {
+        match self.threads.block_on(self.table.update_state()) {
+            // Nothing was written to it yet.
+            Err(DeltaTableError::NotATable(_)) => Ok(()),
+            result => result.map_err(lake),
+        }
     }
 
     /// Number of the last journal entry in the table; 0 for none.
@@ -217,6 +240,43 @@ impl LakeTable {
         let provider =
             self.threads.block_on(self.table.table_provider().into_future()).map_err(engine)?;
         Ok(Some(LakeSnapshot { provider }))
+    }
+}
+
+/// Opens object stores for Delta. A commit is put only where no other has its number, which these
+/// stores see to by themselves.
+struct Stores;
+
+impl ObjectStoreFactory for Stores {
+    fn parse_url_opts(
+        &self,
+        url: &Url,
+        config: &StorageConfig,
+    ) -> DeltaResult<(ObjectStoreRef, Path)> {
+        let options = config.raw.clone().into_iter().collect();
+        objects::open(url.as_str(), &options)
+            .map_err(|cause| DeltaTableError::Generic(cause.to_string()))
+    }
+}
+
+impl LogStoreFactory for Stores {
+    fn with_options(
+        &self,
+        prefixed_store: ObjectStoreRef,
+        root_store: ObjectStoreRef,
+        location: &Url,
+        options: &StorageConfig,
+    ) -> DeltaResult<Arc<dyn LogStore>> {
+        Ok(default_logstore(prefixed_store, root_store, location, options))
+    }
+}
+
+/// Makes the object stores known to Delta.
+fn register() {
+    for scheme in objects::SCHEMES {
+        let scheme = Url::parse(&format!("{scheme}://")).expect("a scheme makes a URL");
+        object_store_factories().insert(scheme.clone(), Arc::new(Stores));
+        logstore_factories().insert(scheme, Arc::new(Stores));
     }
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 use telltale_ingest::sources::tls;
+use telltale_queries::objects;
 
 /// Say whether a configuration file is sound, with a hint for a mistake
 ///
@@ -25,8 +26,10 @@ impl Check {
         let sources: Vec<_> = config.source.iter().map(Source::describe).collect();
         let sources =
             if sources.is_empty() { "http and otlp_grpc".to_owned() } else { sources.join(", ") };
+        let lake =
+            config.lake.url.as_ref().map_or(String::new(), |url| format!(", lake at `{url}`"));
         anstream::println!(
-            "sound: data in `{}`, sources {sources}, {} detectors, {} sinks",
+            "sound: data in `{}`{lake}, sources {sources}, {} detectors, {} sinks",
             config.service.data.display(),
             config.detectors()?.len(),
             config.sink.len()
@@ -40,6 +43,15 @@ pub fn check(config: &Config) -> Result<()> {
     config.sinks()?;
     ensure!(config.service.segment_bytes >= 4096, "`segment_bytes` in `[service]` is below 4096");
     ensure!(config.service.memory_bytes >= 1 << 20, "`memory_bytes` in `[service]` is below 1 MiB");
+    match &config.lake.url {
+        Some(url) => {
+            objects::open(url, &config.lake.options).context("`url` in `[lake]`")?;
+        }
+        None => ensure!(
+            config.lake.options.is_empty(),
+            "`options` in `[lake]` are those of an object store, and `url` names none"
+        ),
+    }
     let stdin = config.source.iter().filter(|source| matches!(source, Source::Stdin(_)));
     ensure!(stdin.count() <= 1, "`[[source]] kind = \"stdin\"` stands there twice");
     for source in &config.source {

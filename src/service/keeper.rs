@@ -64,7 +64,8 @@ impl Keeper {
             if flushed.elapsed() < self.interval {
                 continue;
             }
-            match self.turn() {
+            let turn = if failing { self.catch_up() } else { Ok(()) };
+            match turn.and_then(|()| self.turn()) {
                 Ok(()) if std::mem::take(&mut failing) => info!("the lake can be written again"),
                 Ok(()) => {}
                 Err(cause) => {
@@ -109,6 +110,15 @@ impl Keeper {
                 error!(%cause, "what detectors know cannot be saved; the journal is kept from the last time on");
             }
         }
+    }
+
+    /// After a failure: what was written may be in the lake all the same.
+    fn catch_up(&mut self) -> Result<()> {
+        self.lake.refresh()?;
+        for (looked_at, flushed) in self.looked_at.iter_mut().zip(self.lake.flushed()?) {
+            *looked_at = flushed.max(*looked_at);
+        }
+        Ok(())
     }
 
     /// Moves everything that is there, commit by commit.
