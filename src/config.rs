@@ -132,6 +132,7 @@ pub enum Source {
     Files(FilesSource),
     Http(HttpSource),
     Kafka(KafkaSource),
+    Objects(ObjectsSource),
     OtlpGrpc(OtlpSource),
     Stdin(StdinSource),
     Syslog(SyslogSource),
@@ -153,6 +154,7 @@ impl Source {
             Self::Files(files) => format!("files {}", files.paths.join(" ")),
             Self::Http(http) => format!("http on {}", http.listen),
             Self::Kafka(kafka) => format!("kafka at {}", kafka.brokers),
+            Self::Objects(objects) => format!("objects {}", objects.url),
             Self::OtlpGrpc(otlp) => format!("otlp_grpc on {}", otlp.listen),
             Self::Stdin(_) => "stdin".to_owned(),
             Self::Syslog(syslog) => format!("syslog on {}", syslog.listen),
@@ -171,7 +173,9 @@ impl Source {
             | Self::Syslog(SyslogSource {
                 tls_cert_file, tls_key_file, tls_client_ca_file, ..
             }) => (tls_cert_file, tls_key_file, tls_client_ca_file),
-            Self::Files(_) | Self::Kafka(_) | Self::Stdin(_) => return Ok(None),
+            Self::Files(_) | Self::Kafka(_) | Self::Objects(_) | Self::Stdin(_) => {
+                return Ok(None);
+            }
         };
         match (cert.clone(), key.clone(), client_ca.clone()) {
             (Some(cert), Some(key), client_ca) => Ok(Some(TlsFiles { cert, key, client_ca })),
@@ -296,6 +300,48 @@ pub struct KafkaSource {
     /// Settings of librdkafka by its own names, such as `security.protocol` and `sasl.mechanism`.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
+}
+
+/// `[[source]] kind = "objects"`: what lies in an object store, and what comes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectsSource {
+    /// A prefix: `s3://BUCKET/PREFIX`.
+    pub url: String,
+    /// Settings of the store, as for `[lake]`.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// How objects lie below the prefix. Default `plain`.
+    #[serde(default)]
+    pub layout: Layout,
+    /// Parser of every record. Default: each record's content says it.
+    #[serde(default)]
+    pub parser: Option<String>,
+    /// How often it is looked whether there are new objects. Default 1 minute.
+    #[serde(default = "default_objects_interval", with = "humantime_serde")]
+    pub poll_interval: Duration,
+    /// With `days`: how long before it came an object may lie. Default 2 days.
+    #[serde(default = "default_lookback", with = "humantime_serde")]
+    pub lookback: Duration,
+    /// A day, `2026-03-01`: what the store was given before it is passed over. Default: nothing is.
+    #[serde(default)]
+    pub since: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    #[default]
+    Plain,
+    Days,
+}
+
+fn default_objects_interval() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn default_lookback() -> Duration {
+    Duration::from_secs(2 * 24 * 3600)
 }
 
 /// `[[source]] kind = "stdin"`: standard input, until it ends.

@@ -1,8 +1,8 @@
 //! `telltale check`: whether a configuration is sound, without starting anything.
 
 use super::{ConfigFile, Ending, parser};
-use crate::config::{Config, FilesSource, Source, SyslogSource};
-use crate::service::sources::tail_of;
+use crate::config::{Config, FilesSource, ObjectsSource, Source, SyslogSource};
+use crate::service::sources::{objects_of, tail_of};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::net::ToSocketAddrs;
@@ -61,6 +61,7 @@ pub fn check(config: &Config) -> Result<()> {
         match source {
             Source::Files(own) => files(own, config)?,
             Source::Http(http) => address(&http.listen)?,
+            Source::Objects(objects) => check_objects(objects, config)?,
             Source::OtlpGrpc(otlp) => address(&otlp.listen)?,
             Source::Stdin(stdin) => {
                 if let Some(name) = &stdin.parser {
@@ -84,6 +85,14 @@ pub fn check(config: &Config) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn check_objects(objects: &ObjectsSource, config: &Config) -> Result<()> {
+    ensure!(
+        objects.poll_interval >= Duration::from_millis(100),
+        "`poll_interval` of the source `objects` is below 100ms"
+    );
+    objects_of(objects, config.scan.limits()).map(drop)
 }
 
 fn check_syslog(syslog: &SyslogSource, config: &Config) -> Result<()> {

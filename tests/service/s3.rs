@@ -15,9 +15,25 @@ pub const BUCKET: &str = "logs";
 /// Keys on a page of a listing: few, so that there are several.
 const PAGE: usize = 50;
 
+/// When an object came of which nothing else was said.
+const MODIFIED: &str = "2026-03-01T00:00:00.000Z";
+
+struct Object {
+    bytes: Bytes,
+    modified: String,
+}
+
+impl Object {
+    fn new(bytes: Bytes) -> Self {
+        Self { bytes, modified: MODIFIED.to_owned() }
+    }
+}
+
 #[derive(Default)]
 struct Held {
-    objects: Mutex<BTreeMap<String, Bytes>>,
+    objects: Mutex<BTreeMap<String, Object>>,
+    /// What each listing asked for: prefix and where it begins.
+    listings: Mutex<Vec<(String, String)>>,
     /// Parts of uploads that are not complete.
     parts: Mutex<BTreeMap<usize, Bytes>>,
     /// The status of every answer; 0 while it is well.
@@ -62,9 +78,24 @@ impl S3 {
         )
     }
 
+    pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
+        self.put_at(key, bytes, MODIFIED);
+    }
+
+    /// The same at a time, as listings give it.
+    pub fn put_at(&self, key: &str, bytes: impl Into<Bytes>, modified: &str) {
+        let object = Object { bytes: bytes.into(), modified: modified.to_owned() };
+        self.held.objects.lock().expect("unpoisoned").insert(key.to_owned(), object);
+    }
+
     /// Whether some key begins so.
     pub fn has(&self, prefix: &str) -> bool {
         self.held.objects.lock().expect("unpoisoned").keys().any(|key| key.starts_with(prefix))
+    }
+
+    /// Prefix and beginning of the listings since the last call.
+    pub fn listings(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut *self.held.listings.lock().expect("unpoisoned"))
     }
 
     /// From now on every answer has this status; 0 ends it.
@@ -112,12 +143,16 @@ fn list(held: &Held, parameters: &HashMap<String, String>) -> Response {
     let asked = |name: &str| parameters.get(name).map_or("", String::as_str);
     let (prefix, delimiter) = (asked("prefix"), asked("delimiter"));
     let after = asked("start-after").max(asked("continuation-token"));
+    if !parameters.contains_key("continuation-token") {
+        let asked = (prefix.to_owned(), after.to_owned());
+        held.listings.lock().expect("unpoisoned").push(asked);
+    }
     let (mut text, mut folders, mut count, mut last) =
         (String::new(), BTreeSet::new(), 0, String::new());
     let objects = held.objects.lock().expect("unpoisoned");
     let mut keys = objects.iter().filter(|(key, _)| key.starts_with(prefix));
     let more = loop {
-        let Some((key, bytes)) = keys.next() else { break false };
+        let Some((key, Object { bytes, modified })) = keys.next() else { break false };
         if key.as_str() <= after {
             continue;
         }
@@ -134,7 +169,7 @@ fn list(held: &Held, parameters: &HashMap<String, String>) -> Response {
         }
         (count, last) = (count + 1, key.clone());
         let (size, tag) = (bytes.len(), tag(bytes));
-        write!(text, "<Contents><Key>{key}</Key><LastModified>2026-03-01T00:00:00.000Z</LastModified><ETag>{tag}</ETag><Size>{size}</Size></Contents>")
+        write!(text, "<Contents><Key>{key}</Key><LastModified>{modified}</LastModified><ETag>{tag}</ETag><Size>{size}</Size></Contents>")
             .expect("memory can be written");
     };
     for folder in folders {
@@ -183,7 +218,7 @@ async fn object(
         }
         Method::POST => {
             let parts = std::mem::take(&mut *held.parts.lock().expect("unpoisoned"));
-            objects.insert(key, parts.into_values().flatten().collect());
+            objects.insert(key, Object::new(parts.into_values().flatten().collect()));
             answer(
                 200,
                 "<CompleteMultipartUploadResult><ETag>1</ETag></CompleteMultipartUploadResult>",
@@ -194,7 +229,7 @@ async fn object(
                 return answer(412, "<Error><Code>PreconditionFailed</Code></Error>");
             }
             let tag = tag(&body);
-            objects.insert(key, body);
+            objects.insert(key, Object::new(body));
             tagged(200, &tag, Body::empty())
         }
         Method::DELETE => {
@@ -202,7 +237,7 @@ async fn object(
             answer(204, "")
         }
         _ => match objects.get(&key) {
-            Some(bytes) => get(bytes, &method, headers.get(header::RANGE)),
+            Some(object) => get(&object.bytes, &method, headers.get(header::RANGE)),
             None => answer(404, "<Error><Code>NoSuchKey</Code></Error>"),
         },
     }
