@@ -114,7 +114,7 @@ impl Default for Service {
     }
 }
 
-/// `[lake]`: where the Delta tables are.
+/// `[lake]`: where the Delta tables are, and how long events stay in them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lake {
@@ -123,6 +123,19 @@ pub struct Lake {
     pub url: Option<String>,
     /// Settings of the store by the names of `object_store`: `endpoint`, `allow_http`, `region`.
     pub options: BTreeMap<String, String>,
+    pub retention: Retention,
+}
+
+/// `[lake.retention]`: how long events stay, by their own time, in whole days of UTC.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Retention {
+    /// Those of logs that are not named. Default: for ever.
+    #[serde(with = "humantime_serde")]
+    pub default: Option<Duration>,
+    /// By the name of the log.
+    #[serde(flatten)]
+    pub of_logs: BTreeMap<String, humantime_serde::Serde<Duration>>,
 }
 
 /// `[[source]]`: where `run` reads from.

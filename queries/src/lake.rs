@@ -12,7 +12,7 @@ use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, RecordBatch, new_null_array};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::{SessionConfig, SessionContext, cast, coalesce, col, lit};
+use datafusion::prelude::{Expr, SessionConfig, SessionContext, cast, coalesce, col, lit};
 use datafusion::scalar::ScalarValue;
 use deltalake_core::kernel::Transaction;
 use deltalake_core::kernel::transaction::CommitProperties;
@@ -29,7 +29,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 use telltale_schema::columns::{Column, schema};
-use telltale_schema::time::UNKNOWN;
+use telltale_schema::time::{DAY, UNKNOWN};
 use telltale_schema::{EventBatch, EventId, Micros};
 use tokio::runtime::Runtime;
 use url::Url;
@@ -166,6 +166,37 @@ impl LakeTable {
             .with_enforce_retention_duration(false);
         (self.table, _) = self.threads.block_on(vacuum.into_future()).map_err(lake)?;
         Ok(())
+    }
+
+    /// Deletes days of events that are over before `kept_since`, by their log; `others` is for logs
+    /// that are not in it. Partitions go as a whole, so that nothing is read or written anew; their
+    /// files stay as long as [`LakeTable::maintain`] says.
+    ///
+    /// Returns how many files were in them.
+    /// Errors: as for [`LakeTable::append`].
+    pub fn forget(
+        &mut self,
+        kept_since: &[(String, Micros)],
+        others: Option<Micros>,
+    ) -> Result<usize, QueryError> {
+        let is_over = |since: &Micros| {
+            let day = i32::try_from(since.div_euclid(DAY)).unwrap_or(i32::MIN);
+            col("day").lt(lit(ScalarValue::Date32(Some(day))))
+        };
+        let own = kept_since.iter().map(|(log, since)| col("log").eq(lit(log)).and(is_over(since)));
+        let named: Vec<_> = kept_since.iter().map(|(log, _)| lit(log)).collect();
+        let rest = others.map(|since| match named.is_empty() {
+            true => is_over(&since),
+            false => col("log").in_list(named, true).and(is_over(&since)),
+        });
+        let Some(over) = own.chain(rest).reduce(Expr::or) else { return Ok(0) };
+        if self.table.version().is_none() {
+            return Ok(0);
+        }
+        let delete = self.table.clone().delete().with_predicate(over);
+        let (table, metrics) = self.threads.block_on(delete.into_future()).map_err(lake)?;
+        self.table = table;
+        Ok(metrics.num_removed_files)
     }
 
     /// Hands id, time and time of receipt of the events to `take` that happened at or after

@@ -1,7 +1,7 @@
 //! `telltale check`: whether a configuration is sound, without starting anything.
 
 use super::{ConfigFile, Ending, parser};
-use crate::config::{Config, FilesSource, ObjectsSource, Source, SyslogSource};
+use crate::config::{Config, FilesSource, ObjectsSource, Retention, Source, SyslogSource};
 use crate::service::sources::{objects_of, tail_of};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -52,6 +52,7 @@ pub fn check(config: &Config) -> Result<()> {
             "`options` in `[lake]` are those of an object store, and `url` names none"
         ),
     }
+    retention(config)?;
     let stdin = config.source.iter().filter(|source| matches!(source, Source::Stdin(_)));
     ensure!(stdin.count() <= 1, "`[[source]] kind = \"stdin\"` stands there twice");
     for source in &config.source {
@@ -83,6 +84,23 @@ pub fn check(config: &Config) -> Result<()> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+fn retention(config: &Config) -> Result<()> {
+    let Retention { default, of_logs } = &config.lake.retention;
+    let named = of_logs.iter().map(|(log, kept)| (log.as_str(), **kept));
+    // Repeats are told by the ids of what is in the lake.
+    let least = config.service.duplicate_horizon.max(Duration::from_secs(24 * 3600));
+    for (log, kept) in named.chain(default.map(|kept| ("default", kept))) {
+        if log != "default" {
+            parser(log).with_context(|| format!("`{log}` in `[lake.retention]`"))?;
+        }
+        ensure!(
+            kept >= least,
+            "`{log}` in `[lake.retention]` is shorter than a day, or than `duplicate_horizon` of `[service]`"
+        );
     }
     Ok(())
 }

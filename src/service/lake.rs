@@ -1,7 +1,7 @@
 //! The tables of a data folder's lake: events, findings and dead letters. They lie in the folder, or in
 //! an object store that the folder names, so that whoever reads the folder finds them.
 
-use crate::config::Lake as Settings;
+use crate::config::{Lake as Settings, Retention};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::io::{ErrorKind, Write};
@@ -11,6 +11,8 @@ use std::time::Duration;
 use telltale_queries::QueryError;
 use telltale_queries::lake::{EVENT_PARTITIONS, LakeSnapshot, LakeTable, threads};
 use telltale_queries::objects::Options;
+use telltale_schema::Micros;
+use tracing::info;
 
 /// Three Delta tables.
 pub struct Lake {
@@ -146,6 +148,20 @@ impl Lake {
     /// The tables as they are now, for a query.
     pub fn snapshots(&self) -> Result<[Option<LakeSnapshot>; 3], QueryError> {
         Ok([self.events.snapshot()?, self.findings.snapshot()?, self.dead_letters.snapshot()?])
+    }
+
+    /// Deletes the days of events that `retention` no longer keeps at `now`.
+    pub fn forget(&mut self, retention: &Retention, now: Micros) -> Result<(), QueryError> {
+        let since = |kept: Duration| {
+            now.saturating_sub(i64::try_from(kept.as_micros()).unwrap_or(i64::MAX))
+        };
+        let of_logs = retention.of_logs.iter().map(|(log, kept)| (log.clone(), since(**kept)));
+        let of_logs: Vec<_> = of_logs.collect();
+        let files = self.events.forget(&of_logs, retention.default.map(since))?;
+        if files > 0 {
+            info!(files, "days of events are over and deleted from the lake");
+        }
+        Ok(())
     }
 
     /// Merges small files and removes those that no reader needs any more.

@@ -153,6 +153,7 @@ impl Service {
             interval: settings.flush_interval,
             maintenance: settings.maintenance_interval,
             file_retention: settings.file_retention,
+            retention: config.lake.retention.clone(),
             data: self.data.clone(),
             snapshot: Arc::clone(&snapshot),
             covered: 0,

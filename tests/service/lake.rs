@@ -3,6 +3,7 @@
 use crate::run::{Running, Site, record, wait_until};
 use crate::s3::{BUCKET, S3};
 use std::fs;
+use telltale_schema::time::format_instant;
 
 fn post(service: &Running, numbers: std::ops::Range<usize>) {
     let body: Vec<_> = numbers.map(record).collect();
@@ -99,6 +100,12 @@ fn a_mistake_in_the_settings_of_the_lake_is_named() {
         ("url = \"s3://logs/x\"\noptions = { endpont = \"x\" }", "unknown option `endpont`"),
         ("options = { region = \"x\" }", "`url` names none"),
         ("uri = \"s3://logs/x\"", "unknown field `uri`"),
+        ("retention = { aws_cloudtrial = \"30d\" }", "did you mean `aws_cloudtrail`?"),
+        (
+            "retention = { default = \"1h\" }",
+            "`default` in `[lake.retention]` is shorter than a day",
+        ),
+        ("retention = { default = 30 }", "expected a duration"),
     ] {
         let site = Site::new(&[]).configured(&format!("[lake]\n{settings}\n"));
         for command in ["check", "run"] {
@@ -135,4 +142,35 @@ fn a_lake_that_cannot_be_written_holds_nobody_up_and_gets_everything_later() {
     assert!(said.contains("the lake can be written again"), "{said}");
     service.stop();
     assert_eq!((count(&site), site.status()["residue"].as_u64()), (50, Some(0)));
+}
+
+#[test]
+fn events_go_after_the_days_of_their_log_and_others_stay() {
+    let site = Site::with(
+        "[service]\nflush_interval = \"200ms\"\nmaintenance_interval = \"500ms\"\nfile_retention = \"1ms\"\n[lake.retention]\naws_cloudtrail = \"30d\"\n",
+        &[],
+    );
+    let service = site.start();
+    let today = format_instant(telltale::commands::now());
+    let at = |number: usize, day: &str| record(number).replace("2026-03-01", day);
+    let old: Vec<_> = (0..10).map(|number| at(number, "2020-01-01")).collect();
+    let new: Vec<_> = (10..15).map(|number| at(number, &today[..10])).collect();
+    for (log, body) in [("aws_cloudtrail", old.join("\n")), ("aws_cloudtrail", new.join("\n"))] {
+        let answer = service.post(&format!("/v1/logs/{log}"), body.as_bytes(), &[]);
+        assert_eq!(answer.expect("the service answers").0, 200);
+    }
+    let okta = include_str!("../../ingest/fixtures/okta_system_log/sign_in.jsonl");
+    let answer = service.post("/v1/logs/okta_system_log", okta.as_bytes(), &[]);
+    assert_eq!(answer.expect("the service answers").0, 200);
+    wait_for_lake(&site, &service);
+    let is_over = || site.said().contains("days of events are over and deleted");
+    wait_until("deleted", is_over, || site.said());
+    let folder = site.data().join("lake/events/day=2020-01-01/log=aws_cloudtrail");
+    let has_files = || fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some());
+    wait_until("without files", || !has_files(), || site.said());
+    service.stop();
+    let rows = site.query("SELECT log, count(*) AS n FROM events GROUP BY log ORDER BY log");
+    assert_eq!((&rows[0]["log"], &rows[0]["n"]), (&"aws_cloudtrail".into(), &5.into()));
+    assert_eq!((&rows[1]["log"], rows.len()), (&"okta_system_log".into(), 2));
+    assert_eq!(site.status()["residue"], 0);
 }
