@@ -33,8 +33,10 @@ fn a_trail_is_read_once_across_kills_late_days_and_a_store_that_fails() {
     let site = Site::new(&[]).configured(&source(&s3, "AWSLogs", "layout = \"days\""));
     s3.put_at(&trail("eu-west-1", "01", "a"), document(0..10), "2026-03-01T00:05:00.000Z");
     s3.put_at(&trail("us-east-1", "01", "a"), document(10..20), "2026-03-01T00:06:00.000Z");
-    let digest = "AWSLogs/111122223333/CloudTrail-Digest/eu-west-1/2026/03/01/d.json.gz";
-    s3.put_at(digest, gzip(b"{\"digest\":1}"), "2026-03-01T01:00:00.000Z");
+    for other in ["111122223333/CloudTrail-Digest", "444455556666/vpcflowlogs"] {
+        let key = format!("AWSLogs/{other}/eu-west-1/2026/03/01/a.log");
+        s3.put_at(&key, "no event", "2026-03-01T01:00:00.000Z");
+    }
     let service = site.start();
     site.wait_until_stored(20);
     s3.put_at(&trail("eu-west-1", "09", "a"), document(20..30), "2026-03-09T00:05:00.000Z");
@@ -120,6 +122,24 @@ fn an_object_that_cannot_be_read_is_a_dead_letter_and_the_others_are_read() {
     assert!(of("a.json.gz", "it was cut off") && of("b.zip", "a zip archive"), "{reasons:?}");
     assert!(letters.iter().any(|letter| letter["text"] == "no event"), "{letters:?}");
     assert_eq!(site.status()["residue"], 0);
+}
+
+#[test]
+fn a_folder_that_is_refused_keeps_no_other_waiting_and_is_read_once_it_is_given() {
+    let s3 = S3::start();
+    let site = Site::new(&[]).configured(&source(&s3, "AWSLogs", "layout = \"days\""));
+    s3.put(&trail("eu-west-1", "01", "a"), document(0..10));
+    s3.put(&trail("us-east-1", "01", "a"), document(10..20));
+    s3.refuse("AWSLogs/111122223333/CloudTrail/eu-west-1/");
+    let service = site.start();
+    site.wait_until_stored(10);
+    let failures = || service.metric("telltale_source_failures_total", "source=\"objects\"");
+    wait_until("counted", || failures() > 1.0, || site.said());
+    assert_eq!(site.said().matches("s3:GetObject").count(), 1, "{}", site.said());
+    s3.refuse("");
+    site.wait_until_stored(20);
+    service.stop();
+    assert_eq!((sum(&site.status(), "received"), &site.status()["residue"]), (20, &0.into()));
 }
 
 #[test]

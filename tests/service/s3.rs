@@ -36,6 +36,8 @@ struct Held {
     listings: Mutex<Vec<(String, String)>>,
     /// Parts of uploads that are not complete.
     parts: Mutex<BTreeMap<usize, Bytes>>,
+    /// Objects below this are refused; none where it is empty.
+    refused: Mutex<String>,
     /// The status of every answer; 0 while it is well.
     failing: AtomicU16,
 }
@@ -96,6 +98,11 @@ impl S3 {
     /// Prefix and beginning of the listings since the last call.
     pub fn listings(&self) -> Vec<(String, String)> {
         std::mem::take(&mut *self.held.listings.lock().expect("unpoisoned"))
+    }
+
+    /// From now on objects below a prefix are refused; an empty one ends it.
+    pub fn refuse(&self, prefix: &str) {
+        prefix.clone_into(&mut self.held.refused.lock().expect("unpoisoned"));
     }
 
     /// From now on every answer has this status; 0 ends it.
@@ -236,11 +243,17 @@ async fn object(
             objects.remove(&key);
             answer(204, "")
         }
+        _ if is_refused(&held, &key) => answer(403, "<Error><Code>AccessDenied</Code></Error>"),
         _ => match objects.get(&key) {
             Some(object) => get(&object.bytes, &method, headers.get(header::RANGE)),
             None => answer(404, "<Error><Code>NoSuchKey</Code></Error>"),
         },
     }
+}
+
+fn is_refused(held: &Held, key: &str) -> bool {
+    let refused = held.refused.lock().expect("unpoisoned");
+    !refused.is_empty() && key.starts_with(refused.as_str())
 }
 
 fn get(bytes: &Bytes, method: &Method, range: Option<&header::HeaderValue>) -> Response {

@@ -17,7 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,18 +36,22 @@ const MARGIN: TimeDelta = TimeDelta::minutes(15);
 const MAX_LISTED: usize = 50_000;
 /// Objects of a lane that are remembered within the margin, 16 bytes each.
 const MAX_SEEN: usize = 1_000_000;
-/// Objects that are asked for at once, and how long one is that is fetched whole meanwhile.
+/// Objects that are asked for at once, and bytes that are asked for at once of one.
 const PARALLEL: usize = 8;
-const SMALL_BYTES: u64 = 4 << 20;
+const PART_BYTES: u64 = 4 << 20;
 /// Bytes that are handed over at once.
 const BLOCK_BYTES: usize = 1 << 20;
 /// How deep below the prefix folders of years are looked for, and how many there may be.
 const MAX_DEPTH: usize = 8;
 const MAX_LANES: usize = 20_000;
-/// Folders beside CloudTrail's logs that hold no events of them.
-const NO_LOGS: [&str; 2] = ["CloudTrail-Digest", "CloudTrail-Insight"];
+/// Below the first of these, where AWS delivers logs of many kinds, only the second holds events.
+/// <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/get-and-view-cloudtrail-log-files.html>
+const AWS_LOGS: [&str; 2] = ["AWSLogs", "CloudTrail"];
 /// How long is waited after a failure: from the first, doubled up to the last.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// An object as it comes.
+type Parts = BoxStream<'static, Result<Bytes, Error>>;
 
 /// How objects lie below the prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,10 +189,9 @@ impl Reading<'_> {
                 listed.map_err(|cause| Trouble::Store(self.objects.named(&folder), cause))?;
             let name = |path: &Path| path.filename().unwrap_or_default().to_owned();
             if listed.common_prefixes.iter().any(|below| is_year(&name(below))) {
-                lanes.push(folder);
+                lanes.extend(Some(folder).filter(holds_events));
             } else if depth < MAX_DEPTH {
                 let below = listed.common_prefixes.into_iter();
-                let below = below.filter(|below| !NO_LOGS.contains(&name(below).as_str()));
                 folders.extend(below.map(|below| (below, depth + 1)));
             }
             if lanes.len() + folders.len() > MAX_LANES {
@@ -224,7 +227,7 @@ impl Reading<'_> {
                 .buffered(PARALLEL);
             while let Some((meta, got)) = self.wait(fetched.next())? {
                 match got {
-                    Ok(content) => self.read(&meta, content, lane)?,
+                    Ok(parts) => self.read(&meta, parts, lane)?,
                     Err(Error::NotFound { .. }) => {
                         debug!(object = %meta.location, "is gone before it was read");
                     }
@@ -272,26 +275,31 @@ impl Reading<'_> {
         Some(parts.iter().fold(prefix.clone(), |path, part| path.join(part.as_str())))
     }
 
-    /// The content, all of it where it is short.
-    async fn fetch(
-        self,
-        meta: &ObjectMeta,
-    ) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
-        let got: GetResult = self.objects.store.get(&meta.location).await?;
-        if meta.size > SMALL_BYTES {
-            return Ok(got.into_stream());
+    /// The content. Where it is short all of it is there, else it is asked for part by part as it is
+    /// read, so that no request lasts as long as what is done with its answer.
+    async fn fetch(self, meta: &ObjectMeta) -> Result<Parts, Error> {
+        if meta.size <= PART_BYTES {
+            let bytes = self.objects.store.get(&meta.location).await?.bytes().await?;
+            return Ok(futures::stream::iter([Ok(bytes)]).boxed());
         }
-        let bytes = got.bytes().await?;
-        Ok(futures::stream::iter([Ok(bytes)]).boxed())
+        let (store, meta) = (Arc::clone(&self.objects.store), meta.clone());
+        let beginnings = (0..meta.size).step_by(PART_BYTES as usize);
+        let part = move |from: u64| {
+            let (store, location) = (Arc::clone(&store), meta.location.clone());
+            let range = from..meta.size.min(from + PART_BYTES);
+            // Parts of one version.
+            let options = GetOptions {
+                range: Some(range.into()),
+                if_match: meta.e_tag.clone(),
+                ..GetOptions::default()
+            };
+            async move { store.get_opts(&location, options).await?.bytes().await }
+        };
+        Ok(futures::stream::iter(beginnings).then(part).boxed())
     }
 
     /// Hands over what an object holds; it is stored when this returns.
-    fn read(
-        self,
-        meta: &ObjectMeta,
-        content: BoxStream<'static, Result<Bytes, Error>>,
-        lane: &Lane,
-    ) -> Result<(), Trouble> {
+    fn read(self, meta: &ObjectMeta, parts: Parts, lane: &Lane) -> Result<(), Trouble> {
         let named = self.objects.named(&meta.location);
         let failed = Arc::new(Mutex::new(None));
         let check = || match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -299,7 +307,7 @@ impl Reading<'_> {
             None => Ok(()),
         };
         let content = Content {
-            chunks: content,
+            parts,
             held: Bytes::new(),
             runtime: self.runtime.clone(),
             failed: Arc::clone(&failed),
@@ -422,13 +430,21 @@ fn hash(meta: &ObjectMeta) -> u64 {
     xxh3_64(format!("{}\n{version}", meta.location).as_bytes())
 }
 
+fn holds_events(folder: &Path) -> bool {
+    let [has_aws, has_trail] =
+        AWS_LOGS.map(|name| folder.parts().any(|part| part.as_ref() == name));
+    has_trail || !has_aws
+}
+
 fn is_year(name: &str) -> bool {
     name.len() == 4 && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether it is an object or a prefix that fails, and not the store.
+/// Whether it is an object or a prefix that fails, and not the store. One that was written anew while it
+/// was read is another in the next listing.
 fn is_of_one(cause: &Error) -> bool {
-    matches!(cause, Error::NotFound { .. } | Error::PermissionDenied { .. })
+    use Error::{NotFound, PermissionDenied, Precondition};
+    matches!(cause, NotFound { .. } | PermissionDenied { .. } | Precondition { .. })
 }
 
 fn hint(cause: &Error) -> &'static str {
@@ -446,7 +462,7 @@ fn hint(cause: &Error) -> &'static str {
 
 /// The bytes of an object as they come. That they do not come is no fault of the object.
 struct Content {
-    chunks: BoxStream<'static, Result<Bytes, Error>>,
+    parts: Parts,
     held: Bytes,
     runtime: Handle,
     failed: Arc<Mutex<Option<Error>>>,
@@ -455,7 +471,7 @@ struct Content {
 impl Read for Content {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.held.is_empty() {
-            match self.runtime.block_on(self.chunks.next()) {
+            match self.runtime.block_on(self.parts.next()) {
                 Some(Ok(bytes)) => self.held = bytes,
                 Some(Err(cause)) => {
                     let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -468,5 +484,49 @@ impl Read for Content {
         let read = self.held.len().min(buffer.len());
         buffer[..read].copy_from_slice(&self.held.split_to(read));
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &str, at: &str) -> ObjectMeta {
+        let last_modified = at.parse().unwrap();
+        let (location, e_tag) = (Path::from(name), None);
+        ObjectMeta { location, last_modified, size: 1, e_tag, version: None }
+    }
+
+    fn lane() -> Lane {
+        let floor = day("2026-03-01").unwrap();
+        Lane { partition: "s3://b".into(), read_to: None, floor, seen: BTreeSet::new() }
+    }
+
+    #[test]
+    fn an_object_is_new_once_and_as_long_as_it_may_still_show() {
+        let mut lane = lane();
+        assert!(!lane.is_new(&object("before", "2026-02-28T23:59:59Z")));
+        let first = object("a", "2026-03-01T10:00:00Z");
+        assert!(lane.is_new(&first));
+        lane.note(&first);
+        assert!(!lane.is_new(&first));
+        // Of the same time, of a moment before, and long before.
+        assert!(lane.is_new(&object("b", "2026-03-01T10:00:00Z")));
+        assert!(lane.is_new(&object("c", "2026-03-01T09:46:00Z")));
+        assert!(!lane.is_new(&object("d", "2026-03-01T09:44:00Z")));
+        let mut again = first.clone();
+        again.e_tag = Some("2".to_owned());
+        assert!(lane.is_new(&again));
+    }
+
+    #[test]
+    fn what_lies_behind_the_margin_is_forgotten_and_not_read_again() {
+        let mut lane = lane();
+        let objects: Vec<_> = (0..60)
+            .map(|minute| object(&minute.to_string(), &format!("2026-03-01T10:{minute:02}:00Z")))
+            .collect();
+        objects.iter().for_each(|object| lane.note(object));
+        assert_eq!(lane.seen.len(), 16);
+        assert!(!objects.iter().any(|object| lane.is_new(object)));
     }
 }
