@@ -19,6 +19,7 @@ pub struct Config {
     pub scan: Scan,
     pub redaction: Redaction,
     pub service: Service,
+    pub lake: Lake,
     /// Sources that `run` reads; `http` as it is when none is listed.
     pub source: Vec<Source>,
     /// Detectors to run, `kind` and its settings; all of them as they are when none is listed.
@@ -113,6 +114,30 @@ impl Default for Service {
     }
 }
 
+/// `[lake]`: where the Delta tables are, and how long events stay in them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lake {
+    /// A prefix in an object store: `s3://BUCKET/PREFIX`. Default: the folder `lake` in the data
+    /// folder.
+    pub url: Option<String>,
+    /// Settings of the store by the names of `object_store`: `endpoint`, `allow_http`, `region`.
+    pub options: BTreeMap<String, String>,
+    pub retention: Retention,
+}
+
+/// `[lake.retention]`: how long events stay, by their own time, in whole days of UTC.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Retention {
+    /// Those of logs that are not named. Default: for ever.
+    #[serde(with = "humantime_serde")]
+    pub default: Option<Duration>,
+    /// By the name of the log.
+    #[serde(flatten)]
+    pub of_logs: BTreeMap<String, humantime_serde::Serde<Duration>>,
+}
+
 /// `[[source]]`: where `run` reads from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -120,6 +145,7 @@ pub enum Source {
     Files(FilesSource),
     Http(HttpSource),
     Kafka(KafkaSource),
+    Objects(ObjectsSource),
     OtlpGrpc(OtlpSource),
     Stdin(StdinSource),
     Syslog(SyslogSource),
@@ -141,6 +167,7 @@ impl Source {
             Self::Files(files) => format!("files {}", files.paths.join(" ")),
             Self::Http(http) => format!("http on {}", http.listen),
             Self::Kafka(kafka) => format!("kafka at {}", kafka.brokers),
+            Self::Objects(objects) => format!("objects {}", objects.url),
             Self::OtlpGrpc(otlp) => format!("otlp_grpc on {}", otlp.listen),
             Self::Stdin(_) => "stdin".to_owned(),
             Self::Syslog(syslog) => format!("syslog on {}", syslog.listen),
@@ -159,7 +186,9 @@ impl Source {
             | Self::Syslog(SyslogSource {
                 tls_cert_file, tls_key_file, tls_client_ca_file, ..
             }) => (tls_cert_file, tls_key_file, tls_client_ca_file),
-            Self::Files(_) | Self::Kafka(_) | Self::Stdin(_) => return Ok(None),
+            Self::Files(_) | Self::Kafka(_) | Self::Objects(_) | Self::Stdin(_) => {
+                return Ok(None);
+            }
         };
         match (cert.clone(), key.clone(), client_ca.clone()) {
             (Some(cert), Some(key), client_ca) => Ok(Some(TlsFiles { cert, key, client_ca })),
@@ -284,6 +313,48 @@ pub struct KafkaSource {
     /// Settings of librdkafka by its own names, such as `security.protocol` and `sasl.mechanism`.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
+}
+
+/// `[[source]] kind = "objects"`: what lies in an object store, and what comes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectsSource {
+    /// A prefix: `s3://BUCKET/PREFIX`.
+    pub url: String,
+    /// Settings of the store, as for `[lake]`.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// How objects lie below the prefix. Default `plain`.
+    #[serde(default)]
+    pub layout: Layout,
+    /// Parser of every record. Default: each record's content says it.
+    #[serde(default)]
+    pub parser: Option<String>,
+    /// How often it is looked whether there are new objects. Default 1 minute.
+    #[serde(default = "default_objects_interval", with = "humantime_serde")]
+    pub poll_interval: Duration,
+    /// With `days`: how long before it came an object may lie. Default 2 days.
+    #[serde(default = "default_lookback", with = "humantime_serde")]
+    pub lookback: Duration,
+    /// A day, `2026-03-01`: what the store was given before it is passed over. Default: nothing is.
+    #[serde(default)]
+    pub since: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    #[default]
+    Plain,
+    Days,
+}
+
+fn default_objects_interval() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn default_lookback() -> Duration {
+    Duration::from_secs(2 * 24 * 3600)
 }
 
 /// `[[source]] kind = "stdin"`: standard input, until it ends.

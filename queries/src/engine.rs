@@ -120,6 +120,8 @@ impl Engine {
         let threads = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("telltale-query")
+            // Tables may lie in an object store.
+            .enable_all()
             .build()
             .map_err(QueryError::Threads)?;
         Ok(Self { threads: Some(threads), resources, limit_bytes })

@@ -39,6 +39,8 @@ pub enum QueryError {
     },
     #[error("the lake: {0}")]
     Lake(String),
+    #[error("`{url}`: {problem}")]
+    Objects { url: String, problem: String },
     #[error("cannot start threads for queries")]
     Threads(#[source] io::Error),
     #[error(

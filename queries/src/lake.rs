@@ -10,32 +10,38 @@ mod order;
 
 use crate::QueryError;
 use crate::export::parquet_properties;
+use crate::objects::{self, Options};
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, RecordBatch, new_null_array};
 use arrow_schema::SchemaRef;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
+use datafusion::prelude::{Expr, SessionConfig, SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
 use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{Action, Add, StructType, Transaction};
+use deltalake_core::logstore::{
+    LogStore, LogStoreFactory, ObjectStoreFactory, ObjectStoreRef, StorageConfig, default_logstore,
+    logstore_factories, object_store_factories,
+};
 use deltalake_core::operations::optimize::OptimizeType;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::config::TablePropertiesExt;
-use deltalake_core::{DeltaTable, DeltaTableError, ensure_table_uri};
+use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError, ensure_table_uri};
 use futures::StreamExt;
+use object_store::path::Path;
 use order::{Ordered, schema_with_day};
-use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 use telltale_schema::columns::{Column, schema};
-use telltale_schema::time::UNKNOWN;
+use telltale_schema::time::{DAY, UNKNOWN};
 use telltale_schema::{EventBatch, EventId, Micros};
 use tokio::runtime::Runtime;
+use url::Url;
 
 /// Whose transaction carries the journal's numbers.
 const APPLICATION: &str = "telltale";
@@ -71,18 +77,35 @@ pub fn threads() -> Result<Arc<Runtime>, QueryError> {
 }
 
 impl LakeTable {
-    /// Opens the table at a folder or URL, which need not be there yet.
+    /// Opens the table at a folder or URL, which need not be there yet. `options` are those of the
+    /// object store, where it is one.
     ///
     /// Errors: a place that cannot be reached, or holds something else.
     pub fn open(
         place: &str,
+        options: &Options,
         partitions: &'static [&'static str],
         threads: Arc<Runtime>,
     ) -> Result<Self, QueryError> {
+        if place.contains("://") {
+            // Whatever is wrong with the URL is said in our words.
+            objects::open(place, options)?;
+            register();
+        }
         let url = ensure_table_uri(place).map_err(lake)?;
-        let opened = DeltaTable::try_from_url_with_storage_options(url, HashMap::new());
+        let options = options.clone().into_iter().collect();
+        let opened = DeltaTable::try_from_url_with_storage_options(url, options);
         let table = threads.block_on(opened).map_err(lake)?;
         Ok(Self { table, partitions, threads })
+    }
+
+    /// Takes note of what is in the table: a commit may be there whose answer was lost.
+    pub fn refresh(&mut self) -> Result<(), QueryError> {
+        match self.threads.block_on(self.table.update_state()) {
+            // Nothing was written to it yet.
+            Err(DeltaTableError::NotATable(_)) => Ok(()),
+            result => result.map_err(lake),
+        }
     }
 
     /// Number of the last journal entry in the table; 0 for none.
@@ -221,6 +244,37 @@ impl LakeTable {
         Ok(())
     }
 
+    /// Deletes days of events that are over before `kept_since`, by their log; `others` is for logs
+    /// that are not in it. Partitions go as a whole, so that nothing is read or written anew; their
+    /// files stay as long as [`LakeTable::maintain`] says.
+    ///
+    /// Returns how many files were in them.
+    /// Errors: as for [`LakeTable::append`].
+    pub fn forget(
+        &mut self,
+        kept_since: &[(String, Micros)],
+        others: Option<Micros>,
+    ) -> Result<usize, QueryError> {
+        let is_over = |since: &Micros| {
+            let day = i32::try_from(since.div_euclid(DAY)).unwrap_or(i32::MIN);
+            col("day").lt(lit(ScalarValue::Date32(Some(day))))
+        };
+        let own = kept_since.iter().map(|(log, since)| col("log").eq(lit(log)).and(is_over(since)));
+        let named: Vec<_> = kept_since.iter().map(|(log, _)| lit(log)).collect();
+        let rest = others.map(|since| match named.is_empty() {
+            true => is_over(&since),
+            false => col("log").in_list(named, true).and(is_over(&since)),
+        });
+        let Some(over) = own.chain(rest).reduce(Expr::or) else { return Ok(0) };
+        if self.table.version().is_none() {
+            return Ok(0);
+        }
+        let delete = self.table.clone().delete().with_predicate(over);
+        let (table, metrics) = self.threads.block_on(delete.into_future()).map_err(lake)?;
+        self.table = table;
+        Ok(metrics.num_removed_files)
+    }
+
     /// Hands id, time and time of receipt of the events to `take` that happened at or after
     /// `event_since`, or were received at or after `received_since`.
     pub fn recent(
@@ -293,6 +347,43 @@ impl LakeTable {
         let provider =
             self.threads.block_on(self.table.table_provider().into_future()).map_err(engine)?;
         Ok(Some(LakeSnapshot { provider }))
+    }
+}
+
+/// Opens object stores for Delta. A commit is put only where no other has its number, which these
+/// stores see to by themselves.
+struct Stores;
+
+impl ObjectStoreFactory for Stores {
+    fn parse_url_opts(
+        &self,
+        url: &Url,
+        config: &StorageConfig,
+    ) -> DeltaResult<(ObjectStoreRef, Path)> {
+        let options = config.raw.clone().into_iter().collect();
+        objects::open(url.as_str(), &options)
+            .map_err(|cause| DeltaTableError::Generic(cause.to_string()))
+    }
+}
+
+impl LogStoreFactory for Stores {
+    fn with_options(
+        &self,
+        prefixed_store: ObjectStoreRef,
+        root_store: ObjectStoreRef,
+        location: &Url,
+        options: &StorageConfig,
+    ) -> DeltaResult<Arc<dyn LogStore>> {
+        Ok(default_logstore(prefixed_store, root_store, location, options))
+    }
+}
+
+/// Makes the object stores known to Delta.
+fn register() {
+    for scheme in objects::SCHEMES {
+        let scheme = Url::parse(&format!("{scheme}://")).expect("a scheme makes a URL");
+        object_store_factories().insert(scheme.clone(), Arc::new(Stores));
+        logstore_factories().insert(scheme, Arc::new(Stores));
     }
 }
 

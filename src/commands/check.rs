@@ -1,13 +1,14 @@
 //! `telltale check`: whether a configuration is sound, without starting anything.
 
 use super::{ConfigFile, Ending, parser};
-use crate::config::{Config, FilesSource, Source, SyslogSource};
-use crate::service::sources::tail_of;
+use crate::config::{Config, FilesSource, ObjectsSource, Retention, Source, SyslogSource};
+use crate::service::sources::{objects_of, tail_of};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 use telltale_ingest::sources::tls;
+use telltale_queries::objects;
 
 /// Say whether a configuration file is sound, with a hint for a mistake
 ///
@@ -25,8 +26,10 @@ impl Check {
         let sources: Vec<_> = config.source.iter().map(Source::describe).collect();
         let sources =
             if sources.is_empty() { "http and otlp_grpc".to_owned() } else { sources.join(", ") };
+        let lake =
+            config.lake.url.as_ref().map_or(String::new(), |url| format!(", lake at `{url}`"));
         anstream::println!(
-            "sound: data in `{}`, sources {sources}, {} detectors, {} sinks",
+            "sound: data in `{}`{lake}, sources {sources}, {} detectors, {} sinks",
             config.service.data.display(),
             config.detectors()?.len(),
             config.sink.len()
@@ -40,6 +43,16 @@ pub fn check(config: &Config) -> Result<()> {
     config.sinks()?;
     ensure!(config.service.segment_bytes >= 4096, "`segment_bytes` in `[service]` is below 4096");
     ensure!(config.service.memory_bytes >= 1 << 20, "`memory_bytes` in `[service]` is below 1 MiB");
+    match &config.lake.url {
+        Some(url) => {
+            objects::open(url, &config.lake.options).context("`url` in `[lake]`")?;
+        }
+        None => ensure!(
+            config.lake.options.is_empty(),
+            "`options` in `[lake]` are those of an object store, and `url` names none"
+        ),
+    }
+    retention(config)?;
     let stdin = config.source.iter().filter(|source| matches!(source, Source::Stdin(_)));
     ensure!(stdin.count() <= 1, "`[[source]] kind = \"stdin\"` stands there twice");
     for source in &config.source {
@@ -49,6 +62,7 @@ pub fn check(config: &Config) -> Result<()> {
         match source {
             Source::Files(own) => files(own, config)?,
             Source::Http(http) => address(&http.listen)?,
+            Source::Objects(objects) => check_objects(objects, config)?,
             Source::OtlpGrpc(otlp) => address(&otlp.listen)?,
             Source::Stdin(stdin) => {
                 if let Some(name) = &stdin.parser {
@@ -72,6 +86,31 @@ pub fn check(config: &Config) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn retention(config: &Config) -> Result<()> {
+    let Retention { default, of_logs } = &config.lake.retention;
+    let named = of_logs.iter().map(|(log, kept)| (log.as_str(), **kept));
+    // Repeats are told by the ids of what is in the lake.
+    let least = config.service.duplicate_horizon.max(Duration::from_secs(24 * 3600));
+    for (log, kept) in named.chain(default.map(|kept| ("default", kept))) {
+        if log != "default" {
+            parser(log).with_context(|| format!("`{log}` in `[lake.retention]`"))?;
+        }
+        ensure!(
+            kept >= least,
+            "`{log}` in `[lake.retention]` is shorter than a day, or than `duplicate_horizon` of `[service]`"
+        );
+    }
+    Ok(())
+}
+
+fn check_objects(objects: &ObjectsSource, config: &Config) -> Result<()> {
+    ensure!(
+        objects.poll_interval >= Duration::from_millis(100),
+        "`poll_interval` of the source `objects` is below 100ms"
+    );
+    objects_of(objects, config.scan.limits()).map(drop)
 }
 
 fn check_syslog(syslog: &SyslogSource, config: &Config) -> Result<()> {

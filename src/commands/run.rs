@@ -135,7 +135,7 @@ fn listen_at(sources: &mut Vec<Source>, listen: &str, default: Source) {
         Source::Http(HttpSource { listen: own, .. })
         | Source::OtlpGrpc(OtlpSource { listen: own, .. })
         | Source::Syslog(SyslogSource { listen: own, .. }) => listen.clone_into(own),
-        Source::Files(_) | Source::Kafka(_) | Source::Stdin(_) => {}
+        Source::Files(_) | Source::Kafka(_) | Source::Objects(_) | Source::Stdin(_) => {}
     }
 }
 

@@ -145,4 +145,8 @@ impl Take for Entrance {
         let own = own.take_while(|((of, _), _)| of == source);
         own.map(|((_, partition), at)| (partition.clone(), *at)).collect()
     }
+
+    fn failed(&self, source: &str) {
+        self.0.stats.source_failures.with_label_values(&[source]).inc();
+    }
 }

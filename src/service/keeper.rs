@@ -3,6 +3,7 @@
 use super::lake::Lake;
 use super::snapshot::{self, Snapshot};
 use super::stats::Stats;
+use crate::config::Retention;
 use crate::journal::disk::Disk;
 use crate::journal::tables::{self, Numbered};
 use crate::journal::{DeadLetter, Entry, Reader, drop_segments};
@@ -31,6 +32,8 @@ pub struct Keeper {
     pub maintenance: Duration,
     /// How long files stay that the tables have done with, for readers that are at it.
     pub file_retention: Duration,
+    /// How long events stay.
+    pub retention: Retention,
     pub data: PathBuf,
     /// A snapshot that waits to be written.
     pub snapshot: Arc<Mutex<Option<Snapshot>>>,
@@ -64,7 +67,8 @@ impl Keeper {
             if flushed.elapsed() < self.interval {
                 continue;
             }
-            match self.turn() {
+            let turn = if failing { self.catch_up() } else { Ok(()) };
+            match turn.and_then(|()| self.turn()) {
                 Ok(()) if std::mem::take(&mut failing) => info!("the lake can be written again"),
                 Ok(()) => {}
                 Err(cause) => {
@@ -81,8 +85,10 @@ impl Keeper {
             flushed = Instant::now();
             if !failing && maintained.elapsed() >= self.maintenance {
                 maintained = Instant::now();
-                if let Err(cause) = self.lake.maintain(self.file_retention) {
-                    error!(%cause, "small files of the lake cannot be merged; they stay as they are");
+                let forgotten = self.lake.forget(&self.retention, crate::commands::now());
+                if let Err(cause) = forgotten.and_then(|()| self.lake.maintain(self.file_retention))
+                {
+                    error!(%cause, "small files of the lake cannot be merged, nor days deleted that are over; they stay as they are");
                 }
             }
         }
@@ -109,6 +115,15 @@ impl Keeper {
                 error!(%cause, "what detectors know cannot be saved; the journal is kept from the last time on");
             }
         }
+    }
+
+    /// After a failure: what was written may be in the lake all the same.
+    fn catch_up(&mut self) -> Result<()> {
+        self.lake.refresh()?;
+        for (looked_at, flushed) in self.looked_at.iter_mut().zip(self.lake.flushed()?) {
+            *looked_at = flushed.max(*looked_at);
+        }
+        Ok(())
     }
 
     /// Moves everything that is there, commit by commit.

@@ -118,7 +118,7 @@ impl Service {
                 "the journal ended in the middle of an entry that nobody was told of; it was cut off"
             );
         }
-        let lake = Lake::open(&self.data).context("the lake cannot be opened")?;
+        let lake = Lake::open(&self.data, &config.lake).context("the lake cannot be opened")?;
         let span = i64::try_from(settings.duplicate_horizon.as_micros()).unwrap_or(i64::MAX);
         let horizon = Horizon::new(span, settings.duplicate_ids, self.data.join("ids"));
         let lateness = config.scan.allowed_lateness_micros();
@@ -153,6 +153,7 @@ impl Service {
             interval: settings.flush_interval,
             maintenance: settings.maintenance_interval,
             file_retention: settings.file_retention,
+            retention: config.lake.retention.clone(),
             data: self.data.clone(),
             snapshot: Arc::clone(&snapshot),
             covered: 0,

@@ -10,7 +10,7 @@ use prometheus::{
 use std::sync::Mutex;
 use std::time::Duration;
 use telltale_detect::detectors::KINDS;
-use telltale_ingest::sources::tail;
+use telltale_ingest::sources::{objects, tail};
 use telltale_schema::Severity;
 
 /// Counters and latencies of one service.
@@ -255,9 +255,10 @@ impl Default for Stats {
     }
 }
 
-/// The partition as a label. Files are none: there is no end of them.
+/// The partition as a label. Files and folders of objects are none: there is no end of them.
 fn partition(ledger: &Ledger) -> &str {
-    if ledger.source == tail::SOURCE { "" } else { &ledger.partition }
+    let is_endless = [tail::SOURCE, objects::SOURCE].contains(&ledger.source.as_str());
+    if is_endless { "" } else { &ledger.partition }
 }
 
 fn record(histogram: &Mutex<Histogram<u64>>, took: Duration) {

@@ -48,6 +48,12 @@ impl Site {
 
     /// Adds to its configuration.
     pub fn configured(self, text: &str) -> Self {
+        self.reconfigured(text);
+        self
+    }
+
+    /// Has another configuration from the next start on.
+    pub fn reconfigured(&self, text: &str) -> &Self {
         std::fs::write(self.folder.path().join("telltale.toml"), format!("{RESTLESS}{text}"))
             .expect("it is written");
         self
@@ -71,6 +77,7 @@ impl Site {
         let mut command = Command::new(BINARY);
         command.args(arguments).current_dir(self.folder.path());
         command.env("TELLTALE_CONFIG", self.folder.path().join("telltale.toml"));
+        command.env("AWS_ACCESS_KEY_ID", "AKIATEST").env("AWS_SECRET_ACCESS_KEY", "test");
         command
     }
 

@@ -150,4 +150,7 @@ pub trait Take: Send + Sync + 'static {
     fn positions(&self, _source: &str) -> Vec<(String, u64)> {
         Vec::new()
     }
+
+    /// Counts that a source could not be read, which it goes on trying.
+    fn failed(&self, _source: &str) {}
 }

@@ -7,6 +7,7 @@ mod files;
 pub mod http;
 pub mod kafka;
 mod messages;
+pub mod objects;
 pub mod otlp;
 pub mod stdin;
 pub mod syslog;

@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use telltale_schema::Micros;
 use telltale_schema::columns::{Column, schema};
+use telltale_schema::time::DAY;
 
 /// Rows of a batch that is written at once.
 const SLICE_ROWS: usize = 8192;
-const DAY: Micros = 24 * 60 * 60 * 1_000_000;
 
 /// Events with the day that they belong to, which is that of their receipt where they have no time.
 pub(super) fn schema_with_day() -> SchemaRef {

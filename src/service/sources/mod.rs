@@ -6,11 +6,13 @@
 mod files;
 mod http;
 mod kafka;
+mod objects;
 mod otlp_grpc;
 mod stdin;
 mod syslog;
 
 pub use files::tail_of;
+pub use objects::objects_of;
 
 use super::Service;
 use super::gate::Entrance;
@@ -64,7 +66,7 @@ impl Sources {
                 Source::Syslog(settings) => {
                     self.listen_syslog(settings, tls, config.scan.record_bytes).await?;
                 }
-                Source::Files(_) | Source::Kafka(_) | Source::Stdin(_) => {}
+                Source::Files(_) | Source::Kafka(_) | Source::Objects(_) | Source::Stdin(_) => {}
             }
         }
         Ok(())
@@ -76,6 +78,9 @@ impl Sources {
             match source {
                 Source::Files(settings) => self.read_files(settings, config)?,
                 Source::Kafka(settings) => self.read_kafka(settings)?,
+                Source::Objects(settings) => {
+                    self.read_objects(settings, config.scan.limits())?;
+                }
                 Source::Stdin(settings) => self.read_stdin(settings, config.scan.limits())?,
                 Source::Http(_) | Source::OtlpGrpc(_) | Source::Syslog(_) => {}
             }
