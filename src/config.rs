@@ -94,6 +94,12 @@ pub struct Service {
     /// How long files of the lake stay that were merged, for readers that are at it. Default 7 days.
     #[serde(with = "humantime_serde")]
     pub file_retention: Duration,
+    /// How often the SLIs in `/metrics` are computed. Default 1 minute.
+    #[serde(with = "humantime_serde")]
+    pub sli_interval: Duration,
+    /// Events of how long before count in them. Default 1 hour.
+    #[serde(with = "humantime_serde")]
+    pub sli_window: Duration,
 }
 
 impl Default for Service {
@@ -109,6 +115,8 @@ impl Default for Service {
             snapshot_interval: Duration::from_secs(60),
             maintenance_interval: Duration::from_secs(3600),
             file_retention: Duration::from_secs(7 * 24 * 3600),
+            sli_interval: Duration::from_secs(60),
+            sli_window: Duration::from_secs(3600),
         }
     }
 }
@@ -134,6 +142,18 @@ impl Source {
             _ => "",
         };
         self.plainly() + tls
+    }
+
+    /// Its name in metrics and accounts.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Files(_) => "files",
+            Self::Http(_) => "http",
+            Self::Kafka(_) => "kafka",
+            Self::OtlpGrpc(_) => "otlp",
+            Self::Stdin(_) => "stdin",
+            Self::Syslog(_) => "syslog",
+        }
     }
 
     fn plainly(&self) -> String {

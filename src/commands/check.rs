@@ -40,6 +40,9 @@ pub fn check(config: &Config) -> Result<()> {
     config.sinks()?;
     ensure!(config.service.segment_bytes >= 4096, "`segment_bytes` in `[service]` is below 4096");
     ensure!(config.service.memory_bytes >= 1 << 20, "`memory_bytes` in `[service]` is below 1 MiB");
+    let (interval, window) = (config.service.sli_interval, config.service.sli_window);
+    ensure!(interval >= Duration::from_millis(100), "`sli_interval` in `[service]` is below 100ms");
+    ensure!(!window.is_zero(), "`sli_window` in `[service]` is 0");
     let stdin = config.source.iter().filter(|source| matches!(source, Source::Stdin(_)));
     ensure!(stdin.count() <= 1, "`[[source]] kind = \"stdin\"` stands there twice");
     for source in &config.source {

@@ -45,6 +45,8 @@ pub struct Stored {
     pub received_at: Micros,
     pub events: Vec<EventBatch>,
     pub arrived: Instant,
+    /// When it was on disk.
+    pub stored_at: Instant,
     pub permit: OwnedSemaphorePermit,
 }
 
@@ -203,9 +205,10 @@ impl Committer {
         let received_at = prepared.received_at;
         // A sender that is gone does not change that its events are stored.
         let _ = reply.send(Ok(ledger.clone()));
+        let stored_at = Instant::now();
+        let stored = Stored { number, ledger, received_at, events, arrived, stored_at, permit };
         // Detectors end after this thread does; if theirs panicked, they go on after a restart.
-        let _ =
-            self.detectors.send(Stored { number, ledger, received_at, events, arrived, permit });
+        let _ = self.detectors.send(stored);
     }
 
     fn said(&mut self, cause: &JournalError) {

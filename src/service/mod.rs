@@ -3,8 +3,9 @@
 //! `gate` where sources hand over · `intake` bytes to what the journal takes · `committer` the one
 //! writer · `horizon` what was stored already · `watcher` detectors · `outbox` findings on their way
 //! to the journal · `dispatch` findings from there to the sinks · `keeper` journal to `lake` ·
-//! `snapshot` what detectors know, in a file · `kept` such files · `recovery` all of it read at the start · `stats` metrics · `server` HTTP · `sources` what is read,
-//! by the configuration.
+//! `snapshot` what detectors know, in a file · `kept` such files · `recovery` all of it read at the
+//! start · `stats` metrics · `measure` SLIs among them · `process` what the system says of it ·
+//! `server` HTTP · `sources` what is read, by the configuration.
 
 pub mod committer;
 pub mod dispatch;
@@ -14,7 +15,9 @@ pub mod intake;
 pub mod keeper;
 pub mod kept;
 pub mod lake;
+pub mod measure;
 pub mod outbox;
+mod process;
 pub mod recovery;
 pub mod server;
 pub mod snapshot;
@@ -33,6 +36,7 @@ use horizon::Horizon;
 use intake::Intake;
 use keeper::Keeper;
 use lake::Lake;
+use measure::Measure;
 use outbox::Outbox;
 use recovery::Recovered;
 use stats::Stats;
@@ -101,10 +105,24 @@ impl Service {
         Ok(Self { gate, stats, data, _lock: lock })
     }
 
+    /// What it says of itself, in Prometheus' text format. Lists the files of the journal.
+    pub fn metrics(&self) -> String {
+        let (held, most) = self.gate.memory_bytes();
+        self.stats.memory_bytes.set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.stats.memory_limit_bytes.set(i64::try_from(most).unwrap_or(i64::MAX));
+        let files = std::fs::read_dir(journal_folder(&self.data)).into_iter().flatten().flatten();
+        let bytes = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum::<u64>();
+        self.stats.journal_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.stats.text()
+    }
+
     /// Recovers what is known, starts the threads and opens the gate.
     pub fn start(&self, config: &Config) -> Result<Running> {
         let began = Instant::now();
         let settings = &config.service;
+        for source in &config.source {
+            self.stats.source_begins(source.name());
+        }
         let folder = Folder::create(journal_folder(&self.data))
             .context("cannot make the folder of the journal")?;
         let disk: Arc<dyn Disk> = Arc::new(folder);
@@ -183,9 +201,17 @@ impl Service {
         let committer = thread("journal", move || committer.run(waiting))?;
         let (stop_keeper, stopped) = channel();
         let keeper = thread("lake", move || keeper.run(&stopped))?;
+        let measure = Measure {
+            data: self.data.clone(),
+            stats: Arc::clone(&self.stats),
+            interval: settings.sli_interval,
+            window: settings.sli_window,
+        };
+        let (stop_measure, stopped) = channel();
+        thread("slis", move || measure.run(&stopped))?;
         let sinks = dispatchers.into_iter().map(|sink| thread("sink", move || sink.run()));
         let sinks = sinks.collect::<Result<_>>()?;
-        Ok(Running { committer, sinks, mailboxes, keeper, stop_keeper })
+        Ok(Running { committer, sinks, mailboxes, keeper, stop_keeper, stop_measure })
     }
 }
 
@@ -196,6 +222,8 @@ pub struct Running {
     mailboxes: Vec<Arc<Mailbox>>,
     keeper: JoinHandle<()>,
     stop_keeper: Sender<()>,
+    /// What it computes is nobody's loss, so it is not waited for.
+    stop_measure: Sender<()>,
 }
 
 impl Running {
@@ -211,7 +239,7 @@ impl Running {
         // A sink that is still at it ends with the process.
         let finished = self.sinks.into_iter().filter(JoinHandle::is_finished);
         let sinks = finished.map(JoinHandle::join).fold(true, |sound, sink| sound & sink.is_ok());
-        drop(self.stop_keeper);
+        drop((self.stop_keeper, self.stop_measure));
         self.keeper.join().is_ok() && committer.is_ok() && sinks
     }
 }

@@ -86,11 +86,10 @@ impl Watcher {
     }
 
     fn take(&mut self, stored: Stored) {
-        let Stored { number, ledger, received_at, events, arrived, permit } = stored;
-        let began = Instant::now();
+        let Stored { number, ledger, received_at, events, arrived, stored_at, permit } = stored;
         self.state.advance(number, &[ledger], &events, received_at);
         drop((events, permit));
-        self.stats.detected(number, began.elapsed());
+        self.stats.detected(number, stored_at.elapsed());
         let findings = self.state.engine.take();
         if findings.is_empty() {
             return;

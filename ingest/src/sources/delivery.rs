@@ -150,4 +150,7 @@ pub trait Take: Send + Sync + 'static {
     fn positions(&self, _source: &str) -> Vec<(String, u64)> {
         Vec::new()
     }
+
+    /// A source could not be read, which is counted; it says by itself what the matter is.
+    fn failed(&self, _source: &str) {}
 }
