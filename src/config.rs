@@ -156,6 +156,20 @@ impl Source {
         }
     }
 
+    /// Where certificate, key and roots of clients lie, of a source that listens.
+    pub fn tls_files_mut(&mut self) -> Option<[&mut Option<PathBuf>; 3]> {
+        match self {
+            Self::Http(HttpSource { tls_cert_file, tls_key_file, tls_client_ca_file, .. })
+            | Self::OtlpGrpc(OtlpSource {
+                tls_cert_file, tls_key_file, tls_client_ca_file, ..
+            })
+            | Self::Syslog(SyslogSource {
+                tls_cert_file, tls_key_file, tls_client_ca_file, ..
+            }) => Some([tls_cert_file, tls_key_file, tls_client_ca_file]),
+            Self::Files(_) | Self::Kafka(_) | Self::Stdin(_) => None,
+        }
+    }
+
     fn plainly(&self) -> String {
         match self {
             Self::Files(files) => format!("files {}", files.paths.join(" ")),

@@ -2,7 +2,9 @@
 //!
 //! It reads the journal and the lake as a query from outside does, so that nothing waits for it.
 
+use super::reload::news;
 use super::stats::Stats;
+use crate::config::Service as Settings;
 use crate::store::Store;
 use anyhow::Result;
 use std::path::PathBuf;
@@ -11,6 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use telltale_queries::{SliResult, SliSettings, SliStream, slis};
 use telltale_schema::Micros;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// How much longer than it took to compute them is waited until they are computed again: on a busy
@@ -24,13 +27,18 @@ pub struct Measure {
     pub interval: Duration,
     /// How far back events count, by when they happened.
     pub window: Duration,
+    /// Where those come from when they change.
+    pub settings: watch::Receiver<Settings>,
 }
 
 impl Measure {
     /// Runs until the other end of `stop` is gone.
-    pub fn run(self, stop: &Receiver<()>) {
+    pub fn run(mut self, stop: &Receiver<()>) {
         let (mut failing, mut rest) = (false, self.interval.min(Duration::from_secs(1)));
         while stop.recv_timeout(rest) == Err(RecvTimeoutError::Timeout) {
+            if let Some(settings) = news(&mut self.settings) {
+                (self.interval, self.window) = (settings.sli_interval, settings.sli_window);
+            }
             let began = Instant::now();
             match self.measure(crate::commands::now()) {
                 Ok(results) => {

@@ -5,7 +5,7 @@
 //! to the journal · `dispatch` findings from there to the sinks · `keeper` journal to `lake` ·
 //! `snapshot` what detectors know, in a file · `kept` such files · `recovery` all of it read at the
 //! start · `stats` metrics · `measure` SLIs among them · `process` what the system says of it ·
-//! `server` HTTP · `sources` what is read, by the configuration.
+//! `server` HTTP · `reload` what may change meanwhile · `sources` what is read, by the configuration.
 
 pub mod committer;
 pub mod dispatch;
@@ -19,6 +19,7 @@ pub mod measure;
 pub mod outbox;
 mod process;
 pub mod recovery;
+pub mod reload;
 pub mod server;
 pub mod snapshot;
 pub mod sources;
@@ -28,6 +29,7 @@ pub mod watcher;
 use crate::config::{Config, Service as Settings};
 use crate::journal::Journal;
 use crate::journal::disk::{Disk, Folder};
+use crate::sinks::Sink;
 use anyhow::{Context, Result, bail};
 use committer::Committer;
 use dispatch::{Dispatcher, Mailbox};
@@ -49,7 +51,7 @@ use std::time::{Duration, Instant};
 use telltale_detect::engine::Engine;
 use telltale_ingest::redact::Redactor;
 use telltale_ingest::sources::Limits;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use watcher::Watcher;
 
@@ -148,6 +150,7 @@ impl Service {
         journal.go_on_after(flushed.into_iter().fold(state.entry, u64::max));
         let seconds = began.elapsed().as_secs_f64();
         info!(entries, events, seconds, "the journal is read");
+        let (changes, changed) = watch::channel(settings.clone());
         let mut dispatchers = Vec::new();
         for (name, sink) in config.sinks()? {
             let (disk, stats) = (disk.as_ref(), Arc::clone(&self.stats));
@@ -171,6 +174,7 @@ impl Service {
             interval: settings.flush_interval,
             maintenance: settings.maintenance_interval,
             file_retention: settings.file_retention,
+            settings: changed.clone(),
             data: self.data.clone(),
             snapshot: Arc::clone(&snapshot),
             covered: 0,
@@ -184,6 +188,7 @@ impl Service {
             committer: requests.downgrade(),
             snapshot,
             interval: settings.snapshot_interval,
+            settings: changed.clone(),
         };
         let watcher = thread("detectors", move || watcher.run(&unseen))?;
         let committer = Committer {
@@ -206,12 +211,13 @@ impl Service {
             stats: Arc::clone(&self.stats),
             interval: settings.sli_interval,
             window: settings.sli_window,
+            settings: changed,
         };
         let (stop_measure, stopped) = channel();
         thread("slis", move || measure.run(&stopped))?;
         let sinks = dispatchers.into_iter().map(|sink| thread("sink", move || sink.run()));
         let sinks = sinks.collect::<Result<_>>()?;
-        Ok(Running { committer, sinks, mailboxes, keeper, stop_keeper, stop_measure })
+        Ok(Running { committer, sinks, mailboxes, keeper, stop_keeper, stop_measure, changes })
     }
 }
 
@@ -224,9 +230,21 @@ pub struct Running {
     stop_keeper: Sender<()>,
     /// What it computes is nobody's loss, so it is not waited for.
     stop_measure: Sender<()>,
+    /// What tells the threads of new settings.
+    changes: watch::Sender<Settings>,
 }
 
 impl Running {
+    /// Takes new settings of the service, and sinks that are made anew, by their place.
+    fn change(&self, settings: Settings, sinks: Vec<(usize, Box<dyn Sink>)>) {
+        self.changes.send_replace(settings);
+        for (place, sink) in sinks {
+            if let Some(mailbox) = self.mailboxes.get(place) {
+                mailbox.replace(sink);
+            }
+        }
+    }
+
     /// Returns after the gate was closed, when everything let in is settled; whether no thread
     /// panicked.
     pub fn join(self) -> bool {

@@ -2,8 +2,10 @@
 
 use super::committer::{Request, Stored};
 use super::outbox::Outbox;
+use super::reload::news;
 use super::snapshot::Snapshot;
 use super::stats::Stats;
+use crate::config::Service as Settings;
 use crate::journal::Ledger;
 use crate::pipeline::lock;
 use std::collections::BTreeMap;
@@ -14,6 +16,7 @@ use telltale_detect::engine::Engine;
 use telltale_schema::time::UNKNOWN;
 use telltale_schema::{EventBatch, Finding, Micros};
 use tokio::sync::mpsc::WeakSender;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// How long the thread waits for something to do before it looks at the clock.
@@ -65,6 +68,8 @@ pub struct Watcher {
     pub snapshot: Arc<Mutex<Option<Snapshot>>>,
     /// How often one is made.
     pub interval: Duration,
+    /// Where that comes from when it changes.
+    pub settings: watch::Receiver<Settings>,
 }
 
 impl Watcher {
@@ -76,6 +81,9 @@ impl Watcher {
                 Ok(stored) => self.take(stored),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if let Some(settings) = news(&mut self.settings) {
+                self.interval = settings.snapshot_interval;
             }
             if made.elapsed() >= self.interval && self.state.entry > covered {
                 self.save();
