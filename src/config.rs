@@ -19,6 +19,7 @@ pub struct Config {
     pub scan: Scan,
     pub redaction: Redaction,
     pub service: Service,
+    pub telemetry: Telemetry,
     /// Sources that `run` reads; `http` as it is when none is listed.
     pub source: Vec<Source>,
     /// Detectors to run, `kind` and its settings; all of them as they are when none is listed.
@@ -118,6 +119,23 @@ impl Default for Service {
             sli_interval: Duration::from_secs(60),
             sli_window: Duration::from_secs(3600),
         }
+    }
+}
+
+/// `[telemetry]`: what `run` says of itself beside `/metrics`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Base URL of a collector that takes OTLP over HTTP, such as `http://localhost:4318`. Default: the
+    /// environment variable `OTEL_EXPORTER_OTLP_ENDPOINT`; without either there are no spans.
+    pub otlp: Option<String>,
+}
+
+impl Telemetry {
+    /// Where spans go, if anywhere.
+    pub fn endpoint(&self) -> Option<String> {
+        let own = self.otlp.clone().or_else(|| std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok());
+        own.filter(|endpoint| !endpoint.is_empty())
     }
 }
 

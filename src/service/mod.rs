@@ -5,7 +5,7 @@
 //! to the journal · `dispatch` findings from there to the sinks · `keeper` journal to `lake` ·
 //! `snapshot` what detectors know, in a file · `kept` such files · `recovery` all of it read at the
 //! start · `stats` metrics · `measure` SLIs among them · `process` what the system says of it ·
-//! `server` HTTP · `reload` what may change meanwhile · `sources` what is read, by the configuration.
+//! `traces` spans for a collector · `server` HTTP · `reload` what may change meanwhile · `sources` what is read, by the configuration.
 
 pub mod committer;
 pub mod dispatch;
@@ -24,6 +24,7 @@ pub mod server;
 pub mod snapshot;
 pub mod sources;
 pub mod stats;
+pub mod traces;
 pub mod watcher;
 
 use crate::config::{Config, Service as Settings};
@@ -52,6 +53,7 @@ use telltale_detect::engine::Engine;
 use telltale_ingest::redact::Redactor;
 use telltale_ingest::sources::Limits;
 use tokio::sync::{mpsc, watch};
+use traces::Traces;
 use tracing::{info, warn};
 use watcher::Watcher;
 
@@ -181,6 +183,15 @@ impl Service {
             dispatched: dispatchers.iter().map(Dispatcher::noted).collect(),
         };
         self.gate.open(requests.clone(), state.totals.values());
+        let traces = match config.telemetry.endpoint() {
+            Some(endpoint) => {
+                let (traces, export) = Traces::new(&endpoint, Arc::clone(&self.stats));
+                // What the collector has not taken at the end is dropped with the process.
+                thread("traces", export)?;
+                Some(traces)
+            }
+            None => None,
+        };
         let watcher = Watcher {
             state,
             outbox: Arc::clone(&outbox),
@@ -189,6 +200,7 @@ impl Service {
             snapshot,
             interval: settings.snapshot_interval,
             settings: changed.clone(),
+            traces,
         };
         let watcher = thread("detectors", move || watcher.run(&unseen))?;
         let committer = Committer {

@@ -61,6 +61,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let differs = [
         ("[scan]".to_owned(), format!("{:?}", old.scan) != format!("{:?}", new.scan)),
         ("[redaction]".to_owned(), old.redaction.key_file != new.redaction.key_file),
+        ("[telemetry]".to_owned(), old.telemetry != new.telemetry),
         (service("data"), a.data != b.data),
         (service("memory_bytes"), a.memory_bytes != b.memory_bytes),
         (service("delivery_bytes"), a.delivery_bytes != b.delivery_bytes),

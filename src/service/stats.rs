@@ -26,6 +26,7 @@ pub struct Stats {
     slis: Mutex<Vec<GaugeVec>>,
     slis_at: Gauge,
     pub sli_failures: IntCounter,
+    spans: IntCounterVec,
     pub memory_bytes: IntGauge,
     pub memory_limit_bytes: IntGauge,
     pub journal_bytes: IntGauge,
@@ -130,6 +131,11 @@ impl Stats {
             sync: latency.with_label_values(&["journal_sync"]),
             slis,
             slis_at,
+            spans: counters(
+                "telltale_spans_total",
+                "Spans by what became of them: exported, dropped",
+                &["result"],
+            ),
             sli_failures: counter(
                 "telltale_sli_failures_total",
                 "Times that the SLIs could not be computed",
@@ -261,6 +267,11 @@ impl Stats {
             }
         }
         self.slis_at.set(crate::commands::now() as f64 / 1e6);
+    }
+
+    /// So many spans were exported or dropped.
+    pub fn spans(&self, result: &str, count: u64) {
+        self.spans.with_label_values(&[result]).inc_by(count);
     }
 
     /// A source is there, of which nothing is to be said yet.
