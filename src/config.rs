@@ -20,6 +20,7 @@ pub struct Config {
     pub redaction: Redaction,
     pub service: Service,
     pub lake: Lake,
+    pub telemetry: Telemetry,
     /// Sources that `run` reads; `http` as it is when none is listed.
     pub source: Vec<Source>,
     /// Detectors to run, `kind` and its settings; all of them as they are when none is listed.
@@ -95,6 +96,12 @@ pub struct Service {
     /// How long files of the lake stay that were merged, for readers that are at it. Default 7 days.
     #[serde(with = "humantime_serde")]
     pub file_retention: Duration,
+    /// How often the SLIs in `/metrics` are computed. Default 1 minute.
+    #[serde(with = "humantime_serde")]
+    pub sli_interval: Duration,
+    /// Events of how long before count in them. Default 1 hour.
+    #[serde(with = "humantime_serde")]
+    pub sli_window: Duration,
 }
 
 impl Default for Service {
@@ -110,6 +117,8 @@ impl Default for Service {
             snapshot_interval: Duration::from_secs(60),
             maintenance_interval: Duration::from_secs(3600),
             file_retention: Duration::from_secs(7 * 24 * 3600),
+            sli_interval: Duration::from_secs(60),
+            sli_window: Duration::from_secs(3600),
         }
     }
 }
@@ -138,6 +147,23 @@ pub struct Retention {
     pub of_logs: BTreeMap<String, humantime_serde::Serde<Duration>>,
 }
 
+/// `[telemetry]`: what `run` says of itself beside `/metrics`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Base URL of a collector that takes OTLP over HTTP, such as `http://localhost:4318`. Default: the
+    /// environment variable `OTEL_EXPORTER_OTLP_ENDPOINT`; without either there are no spans.
+    pub otlp: Option<String>,
+}
+
+impl Telemetry {
+    /// Where spans go, if anywhere.
+    pub fn endpoint(&self) -> Option<String> {
+        let own = self.otlp.clone().or_else(|| std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok());
+        own.filter(|endpoint| !endpoint.is_empty())
+    }
+}
+
 /// `[[source]]`: where `run` reads from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -160,6 +186,33 @@ impl Source {
             _ => "",
         };
         self.plainly() + tls
+    }
+
+    /// Its name in metrics and accounts.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Files(_) => "files",
+            Self::Http(_) => "http",
+            Self::Kafka(_) => "kafka",
+            Self::OtlpGrpc(_) => "otlp",
+            Self::Stdin(_) => "stdin",
+            Self::Objects(_) => "objects",
+            Self::Syslog(_) => "syslog",
+        }
+    }
+
+    /// Where certificate, key and roots of clients lie, of a source that listens.
+    pub fn tls_files_mut(&mut self) -> Option<[&mut Option<PathBuf>; 3]> {
+        match self {
+            Self::Http(HttpSource { tls_cert_file, tls_key_file, tls_client_ca_file, .. })
+            | Self::OtlpGrpc(OtlpSource {
+                tls_cert_file, tls_key_file, tls_client_ca_file, ..
+            })
+            | Self::Syslog(SyslogSource {
+                tls_cert_file, tls_key_file, tls_client_ca_file, ..
+            }) => Some([tls_cert_file, tls_key_file, tls_client_ca_file]),
+            Self::Files(_) | Self::Kafka(_) | Self::Objects(_) | Self::Stdin(_) => None,
+        }
     }
 
     fn plainly(&self) -> String {

@@ -8,6 +8,7 @@ use crate::service::{journal_folder, snapshot};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use telltale_queries::lake::LakeSnapshot;
 use telltale_queries::{Table, Tables};
 use telltale_schema::{EventBatch, Finding};
 
@@ -157,6 +158,12 @@ impl View {
             }
         }
         Ok(())
+    }
+
+    /// The events of the lake; `None` where there are none yet.
+    pub fn lake_events(&self) -> Result<Option<LakeSnapshot>> {
+        let events = self.lake.as_ref().map(|lake| lake.events.snapshot()).transpose();
+        Ok(events.context("the lake cannot be read")?.flatten())
     }
 
     /// The tables of the lake; `rows` are those of the journal.

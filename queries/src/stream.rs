@@ -2,6 +2,7 @@
 
 use crate::engine::{Consume, Engine, Running, Tables};
 use crate::feed::Feed;
+use crate::lake::LakeSnapshot;
 use crate::{Objective, QueryError, Sli};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
@@ -97,13 +98,23 @@ impl SliStream {
     /// Errors: an SLI whose query does not plan, reads `events` twice or has other columns than
     /// its head says.
     pub fn with_settings(slis: &[Sli], settings: &SliSettings) -> Result<Self, QueryError> {
+        Self::over(slis, settings, None)
+    }
+
+    /// The same over the events of a lake and those that are pushed, which are not in it.
+    pub fn over(
+        slis: &[Sli],
+        settings: &SliSettings,
+        lake: Option<LakeSnapshot>,
+    ) -> Result<Self, QueryError> {
         let engine = Engine::start(settings.threads, settings.memory_bytes)?;
         // An archive's first and last event are not known before its end, so all of time is asked.
         let window = settings.window.clone().unwrap_or(Micros::MIN..Micros::MAX);
         let mut plans = Vec::new();
         for sli in slis {
+            let tables = Tables { events: lake.clone(), others: Vec::new() };
             let plan = engine
-                .plan(&sli.sql, Some(window.clone()), Tables::default())
+                .plan(&sli.sql, Some(window.clone()), tables)
                 .map_err(|error| error.of_sli(&sli.name))?;
             if plan.rereads {
                 let problem = "the query reads `events` more than once".to_owned();

@@ -53,6 +53,9 @@ pub fn check(config: &Config) -> Result<()> {
         ),
     }
     retention(config)?;
+    let (interval, window) = (config.service.sli_interval, config.service.sli_window);
+    ensure!(interval >= Duration::from_millis(100), "`sli_interval` in `[service]` is below 100ms");
+    ensure!(!window.is_zero(), "`sli_window` in `[service]` is 0");
     let stdin = config.source.iter().filter(|source| matches!(source, Source::Stdin(_)));
     ensure!(stdin.count() <= 1, "`[[source]] kind = \"stdin\"` stands there twice");
     for source in &config.source {

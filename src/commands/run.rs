@@ -5,6 +5,7 @@ use crate::config::{
     Config, HttpSource, KafkaSource, OtlpSource, Source, StdinSource, SyslogSource, default_group,
 };
 use crate::service::Service;
+use crate::service::reload::reload;
 use crate::service::sources::Sources;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use telltale_ingest::redact::Redactor;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// What is logged unless `TELLTALE_LOG` says otherwise. A table that is not there yet is an error to
 /// the kernel of Delta, which gives it to us as well.
@@ -76,15 +77,21 @@ enum LogFormat {
 
 impl Run {
     pub fn run(self) -> Result<Ending> {
-        let mut config = self.config.load()?;
-        self.apply(&mut config);
-        super::check::check(&config)?;
+        let config = self.load()?;
         log_to_stderr(self.log_format);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        runtime.block_on(serve(config))
+        runtime.block_on(serve(config, move || self.load()))
+    }
+
+    /// The configuration as it is on disk now, with the flags, and sound.
+    fn load(&self) -> Result<Config> {
+        let mut config = self.config.load()?;
+        self.apply(&mut config);
+        super::check::check(&config)?;
+        Ok(config)
     }
 
     /// Flags win over the file.
@@ -151,7 +158,9 @@ fn log_to_stderr(format: LogFormat) {
     };
 }
 
-async fn serve(config: Config) -> Result<Ending> {
+/// `load` reads the configuration again, on SIGHUP.
+async fn serve(config: Config, load: impl Fn() -> Result<Config>) -> Result<Ending> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let settings = config.service.clone();
     std::fs::create_dir_all(&settings.data)
         .with_context(|| format!("cannot make the data folder `{}`", settings.data.display()))?;
@@ -167,16 +176,28 @@ async fn serve(config: Config) -> Result<Ending> {
     sources.listen(&config).await?;
     let signals = listen_for_signals(stopping)?;
     let starting = Arc::clone(&service);
-    let config = Arc::new(config);
-    let of_start = Arc::clone(&config);
-    let running = tokio::task::spawn_blocking(move || starting.start(&of_start)).await??;
+    let (running, mut config) = tokio::task::spawn_blocking(move || {
+        starting.start(&config).map(|running| (running, config))
+    })
+    .await??;
     sources.read(&config)?;
+    let over = sources.over(&config);
+    tokio::pin!(over);
     info!("ready");
     let mut stopped = stop;
-    tokio::select! {
-        // The sender lives in the task of the signals, so this ends with a signal.
-        _ = stopped.wait_for(|stop| *stop) => {}
-        () = sources.over(&config) => {}
+    loop {
+        tokio::select! {
+            // The sender lives in the task of the signals, so this ends with a signal.
+            _ = stopped.wait_for(|stop| *stop) => break,
+            () = &mut over => break,
+            _ = hangup.recv() => {}
+        }
+        // A few small files are read, on the one thread that does nothing else.
+        let reloaded = load().and_then(|new| reload(&mut config, new, &sources, &running));
+        if let Err(cause) = reloaded {
+            let cause = format!("{cause:#}");
+            error!(cause, "the new configuration is not sound; the old one stays in force");
+        }
     }
     info!("stopping: what is under way is stored first");
     sources.end().await;

@@ -45,6 +45,10 @@ pub struct Stored {
     pub received_at: Micros,
     pub events: Vec<EventBatch>,
     pub arrived: Instant,
+    /// Its bytes in the journal.
+    pub bytes: u64,
+    /// When it was on disk.
+    pub stored_at: Instant,
     pub permit: OwnedSemaphorePermit,
 }
 
@@ -196,6 +200,7 @@ impl Committer {
 
     /// Tells the sender and hands the events on.
     fn settle(&mut self, number: u64, candidate: Candidate) {
+        let bytes = candidate.body().iter().map(|part| part.len() as u64).sum();
         let Candidate { store, ledger, events, .. } = candidate;
         self.stats.stored(&ledger, store.arrived.elapsed());
         self.stats.journal_entry.set(i64::try_from(number).unwrap_or(i64::MAX));
@@ -203,9 +208,11 @@ impl Committer {
         let received_at = prepared.received_at;
         // A sender that is gone does not change that its events are stored.
         let _ = reply.send(Ok(ledger.clone()));
+        let stored_at = Instant::now();
+        let stored =
+            Stored { number, ledger, received_at, events, arrived, bytes, stored_at, permit };
         // Detectors end after this thread does; if theirs panicked, they go on after a restart.
-        let _ =
-            self.detectors.send(Stored { number, ledger, received_at, events, arrived, permit });
+        let _ = self.detectors.send(stored);
     }
 
     fn said(&mut self, cause: &JournalError) {

@@ -46,6 +46,8 @@ struct Mail {
     /// Number of the last entry whose findings are here or were taken.
     entry: u64,
     findings: Waiting,
+    /// What delivers from now on, where that changed.
+    sink: Option<Box<dyn Sink>>,
     closed: bool,
 }
 
@@ -60,19 +62,27 @@ impl Mailbox {
         }
     }
 
+    /// From now on this one delivers.
+    pub fn replace(&self, sink: Box<dyn Sink>) {
+        lock(&self.mail).sink = Some(sink);
+        self.bell.notify_one();
+    }
+
     /// Nothing more will come.
     pub fn close(&self) {
         lock(&self.mail).closed = true;
         self.bell.notify_one();
     }
 
-    /// What is there, at once or after `wait`: the entry, findings, and whether it is closed.
-    fn take(&self, wait: Duration) -> (u64, Waiting, bool) {
+    /// What is there, at once or after `wait`; the entry stays.
+    fn take(&self, wait: Duration) -> Mail {
         let mail = lock(&self.mail);
-        let empty = |mail: &mut Mail| mail.findings.all.is_empty() && !mail.closed;
+        let empty =
+            |mail: &mut Mail| mail.findings.all.is_empty() && mail.sink.is_none() && !mail.closed;
         let waited = self.bell.wait_timeout_while(mail, wait, empty);
         let (mut mail, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        (mail.entry, std::mem::take(&mut mail.findings), mail.closed)
+        let findings = std::mem::take(&mut mail.findings);
+        Mail { entry: mail.entry, findings, sink: mail.sink.take(), closed: mail.closed }
     }
 }
 
@@ -213,8 +223,12 @@ impl Dispatcher {
                 true => TICK,
                 false => again.saturating_duration_since(Instant::now()).min(TICK),
             };
-            let (entry, news, closed) = self.mailbox.take(wait);
+            let Mail { entry, findings: news, sink, closed } = self.mailbox.take(wait);
             self.take_in(entry, news);
+            if let Some(sink) = sink {
+                // What the old one could not deliver is tried at once.
+                (self.sink, pause, again) = (sink, FIRST_PAUSE, Instant::now());
+            }
             let is_due = !self.known.waiting.all.is_empty() && (closed || Instant::now() >= again);
             if is_due {
                 pause = match self.deliver() {

@@ -71,6 +71,13 @@ impl Gate {
         lock(&self.requests).is_some()
     }
 
+    /// Bytes that are held by what is under way, and how many may be.
+    pub fn memory_bytes(&self) -> (u64, u64) {
+        let most = u64::from(self.memory_kib) << 10;
+        let free = (self.memory.available_permits() as u64) << 10;
+        (most.saturating_sub(free), most)
+    }
+
     /// Memory for what is under way, once there is some.
     async fn memory(&self, kib: u32) -> Result<OwnedSemaphorePermit, Refusal> {
         let waiting = Arc::clone(&self.memory).acquire_many_owned(kib);
@@ -139,14 +146,14 @@ impl Take for Entrance {
         lock(&self.0.positions).get(&(source.to_owned(), partition.to_owned())).copied()
     }
 
+    fn failed(&self, source: &str) {
+        self.0.stats.source_failures.with_label_values(&[source]).inc();
+    }
+
     fn positions(&self, source: &str) -> Vec<(String, u64)> {
         let positions = lock(&self.0.positions);
         let own = positions.range((source.to_owned(), String::new())..);
         let own = own.take_while(|((of, _), _)| of == source);
         own.map(|((_, partition), at)| (partition.clone(), *at)).collect()
-    }
-
-    fn failed(&self, source: &str) {
-        self.0.stats.source_failures.with_label_values(&[source]).inc();
     }
 }

@@ -242,6 +242,21 @@ mod tests {
         )
     }
 
+    #[test]
+    fn a_clock_that_is_set_back_loses_no_event_and_repeats_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut horizon = Horizon::new(DAY, 1000, folder.path().to_owned());
+        let events = [(1, 100 * HOUR), (2, 100 * HOUR)];
+        assert_eq!(horizon.add(&batch(&events), 100 * HOUR).unwrap(), [true, true]);
+        horizon.keep().unwrap();
+        // Two days back: what was stored is a repeat, and what is new is stored.
+        let later = [(1, 100 * HOUR), (3, 101 * HOUR), (4, 52 * HOUR)];
+        assert_eq!(horizon.add(&batch(&later), 52 * HOUR).unwrap(), [false, true, true]);
+        horizon.keep().unwrap();
+        // And set right again.
+        assert_eq!(horizon.add(&batch(&later[..2]), 101 * HOUR).unwrap(), [false, false]);
+    }
+
     proptest! {
         #[test]
         fn within_the_horizon_every_id_is_new_once(

@@ -1,9 +1,11 @@
 //! The thread that moves what the journal holds into the lake, and drops what nobody needs twice.
 
 use super::lake::Lake;
+use super::reload::news;
 use super::snapshot::{self, Snapshot};
 use super::stats::Stats;
 use crate::config::Retention;
+use crate::config::Service as Settings;
 use crate::journal::disk::Disk;
 use crate::journal::tables::{self, Numbered};
 use crate::journal::{DeadLetter, Entry, Reader, drop_segments};
@@ -16,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use telltale_schema::Finding;
 use telltale_schema::compact::compact;
+use tokio::sync::watch;
 use tracing::{debug, error, info};
 
 /// Bytes of entries that become one commit.
@@ -34,6 +37,8 @@ pub struct Keeper {
     pub file_retention: Duration,
     /// How long events stay.
     pub retention: Retention,
+    /// Where those come from when they change.
+    pub settings: watch::Receiver<Settings>,
     pub data: PathBuf,
     /// A snapshot that waits to be written.
     pub snapshot: Arc<Mutex<Option<Snapshot>>>,
@@ -64,6 +69,11 @@ impl Keeper {
         let (mut failing, mut flushed, mut maintained) = (false, Instant::now(), Instant::now());
         while stop.recv_timeout(TICK.min(self.interval)) == Err(RecvTimeoutError::Timeout) {
             self.save();
+            if let Some(settings) = news(&mut self.settings) {
+                self.interval = settings.flush_interval;
+                self.maintenance = settings.maintenance_interval;
+                self.file_retention = settings.file_retention;
+            }
             if flushed.elapsed() < self.interval {
                 continue;
             }

@@ -3,8 +3,9 @@
 //! `gate` where sources hand over · `intake` bytes to what the journal takes · `committer` the one
 //! writer · `horizon` what was stored already · `watcher` detectors · `outbox` findings on their way
 //! to the journal · `dispatch` findings from there to the sinks · `keeper` journal to `lake` ·
-//! `snapshot` what detectors know, in a file · `kept` such files · `recovery` all of it read at the start · `stats` metrics · `server` HTTP · `sources` what is read,
-//! by the configuration.
+//! `snapshot` what detectors know, in a file · `kept` such files · `recovery` all of it read at the
+//! start · `stats` metrics · `measure` SLIs among them · `process` what the system says of it ·
+//! `traces` spans for a collector · `server` HTTP · `reload` what may change meanwhile · `sources` what is read, by the configuration.
 
 pub mod committer;
 pub mod dispatch;
@@ -14,17 +15,22 @@ pub mod intake;
 pub mod keeper;
 pub mod kept;
 pub mod lake;
+pub mod measure;
 pub mod outbox;
+mod process;
 pub mod recovery;
+pub mod reload;
 pub mod server;
 pub mod snapshot;
 pub mod sources;
 pub mod stats;
+pub mod traces;
 pub mod watcher;
 
 use crate::config::{Config, Service as Settings};
 use crate::journal::Journal;
 use crate::journal::disk::{Disk, Folder};
+use crate::sinks::Sink;
 use anyhow::{Context, Result, bail};
 use committer::Committer;
 use dispatch::{Dispatcher, Mailbox};
@@ -33,6 +39,7 @@ use horizon::Horizon;
 use intake::Intake;
 use keeper::Keeper;
 use lake::Lake;
+use measure::Measure;
 use outbox::Outbox;
 use recovery::Recovered;
 use stats::Stats;
@@ -45,7 +52,8 @@ use std::time::{Duration, Instant};
 use telltale_detect::engine::Engine;
 use telltale_ingest::redact::Redactor;
 use telltale_ingest::sources::Limits;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use traces::Traces;
 use tracing::{info, warn};
 use watcher::Watcher;
 
@@ -101,10 +109,24 @@ impl Service {
         Ok(Self { gate, stats, data, _lock: lock })
     }
 
+    /// What it says of itself, in Prometheus' text format. Lists the files of the journal.
+    pub fn metrics(&self) -> String {
+        let (held, most) = self.gate.memory_bytes();
+        self.stats.memory_bytes.set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.stats.memory_limit_bytes.set(i64::try_from(most).unwrap_or(i64::MAX));
+        let files = std::fs::read_dir(journal_folder(&self.data)).into_iter().flatten().flatten();
+        let bytes = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum::<u64>();
+        self.stats.journal_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.stats.text()
+    }
+
     /// Recovers what is known, starts the threads and opens the gate.
     pub fn start(&self, config: &Config) -> Result<Running> {
         let began = Instant::now();
         let settings = &config.service;
+        for source in &config.source {
+            self.stats.source_begins(source.name());
+        }
         let folder = Folder::create(journal_folder(&self.data))
             .context("cannot make the folder of the journal")?;
         let disk: Arc<dyn Disk> = Arc::new(folder);
@@ -130,6 +152,7 @@ impl Service {
         journal.go_on_after(flushed.into_iter().fold(state.entry, u64::max));
         let seconds = began.elapsed().as_secs_f64();
         info!(entries, events, seconds, "the journal is read");
+        let (changes, changed) = watch::channel(settings.clone());
         let mut dispatchers = Vec::new();
         for (name, sink) in config.sinks()? {
             let (disk, stats) = (disk.as_ref(), Arc::clone(&self.stats));
@@ -154,12 +177,22 @@ impl Service {
             maintenance: settings.maintenance_interval,
             file_retention: settings.file_retention,
             retention: config.lake.retention.clone(),
+            settings: changed.clone(),
             data: self.data.clone(),
             snapshot: Arc::clone(&snapshot),
             covered: 0,
             dispatched: dispatchers.iter().map(Dispatcher::noted).collect(),
         };
         self.gate.open(requests.clone(), state.totals.values());
+        let traces = match config.telemetry.endpoint() {
+            Some(endpoint) => {
+                let (traces, export) = Traces::new(&endpoint, Arc::clone(&self.stats));
+                // What the collector has not taken at the end is dropped with the process.
+                thread("traces", export)?;
+                Some(traces)
+            }
+            None => None,
+        };
         let watcher = Watcher {
             state,
             outbox: Arc::clone(&outbox),
@@ -167,6 +200,8 @@ impl Service {
             committer: requests.downgrade(),
             snapshot,
             interval: settings.snapshot_interval,
+            settings: changed.clone(),
+            traces,
         };
         let watcher = thread("detectors", move || watcher.run(&unseen))?;
         let committer = Committer {
@@ -184,9 +219,18 @@ impl Service {
         let committer = thread("journal", move || committer.run(waiting))?;
         let (stop_keeper, stopped) = channel();
         let keeper = thread("lake", move || keeper.run(&stopped))?;
+        let measure = Measure {
+            data: self.data.clone(),
+            stats: Arc::clone(&self.stats),
+            interval: settings.sli_interval,
+            window: settings.sli_window,
+            settings: changed,
+        };
+        let (stop_measure, stopped) = channel();
+        thread("slis", move || measure.run(&stopped))?;
         let sinks = dispatchers.into_iter().map(|sink| thread("sink", move || sink.run()));
         let sinks = sinks.collect::<Result<_>>()?;
-        Ok(Running { committer, sinks, mailboxes, keeper, stop_keeper })
+        Ok(Running { committer, sinks, mailboxes, keeper, stop_keeper, stop_measure, changes })
     }
 }
 
@@ -197,9 +241,23 @@ pub struct Running {
     mailboxes: Vec<Arc<Mailbox>>,
     keeper: JoinHandle<()>,
     stop_keeper: Sender<()>,
+    /// What it computes is nobody's loss, so it is not waited for.
+    stop_measure: Sender<()>,
+    /// What tells the threads of new settings.
+    changes: watch::Sender<Settings>,
 }
 
 impl Running {
+    /// Takes new settings of the service, and sinks that are made anew, by their place.
+    fn change(&self, settings: Settings, sinks: Vec<(usize, Box<dyn Sink>)>) {
+        self.changes.send_replace(settings);
+        for (place, sink) in sinks {
+            if let Some(mailbox) = self.mailboxes.get(place) {
+                mailbox.replace(sink);
+            }
+        }
+    }
+
     /// Returns after the gate was closed, when everything let in is settled; whether no thread
     /// panicked.
     pub fn join(self) -> bool {
@@ -212,7 +270,7 @@ impl Running {
         // A sink that is still at it ends with the process.
         let finished = self.sinks.into_iter().filter(JoinHandle::is_finished);
         let sinks = finished.map(JoinHandle::join).fold(true, |sound, sink| sound & sink.is_ok());
-        drop(self.stop_keeper);
+        drop((self.stop_keeper, self.stop_measure));
         self.keeper.join().is_ok() && committer.is_ok() && sinks
     }
 }

@@ -26,5 +26,7 @@ async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
 }
 
 async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], service.stats.text())
+    // Files are looked at.
+    let text = tokio::task::spawn_blocking(move || service.metrics()).await.unwrap_or_default();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -2,15 +2,15 @@
 
 use crate::journal::Ledger;
 use crate::pipeline::lock;
-use hdrhistogram::Histogram;
 use prometheus::{
-    Encoder, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::sync::Mutex;
 use std::time::Duration;
 use telltale_detect::detectors::KINDS;
 use telltale_ingest::sources::{objects, tail};
+use telltale_queries::{SliResult, slis};
 use telltale_schema::Severity;
 
 /// Counters and latencies of one service.
@@ -18,11 +18,18 @@ pub struct Stats {
     registry: Registry,
     records: IntCounterVec,
     in_flight: IntGaugeVec,
-    latency: GaugeVec,
-    source_to_journal: Mutex<Histogram<u64>>,
-    journal_to_detectors: Mutex<Histogram<u64>>,
-    event_to_finding: Mutex<Histogram<u64>>,
-    sync: Mutex<Histogram<u64>>,
+    source_to_journal: Histogram,
+    journal_to_detectors: Histogram,
+    event_to_finding: Histogram,
+    sync: Histogram,
+    /// One for each SLI, in their order. Locked while they are set, so that none is seen half.
+    slis: Mutex<Vec<GaugeVec>>,
+    slis_at: Gauge,
+    pub sli_failures: IntCounter,
+    spans: IntCounterVec,
+    pub memory_bytes: IntGauge,
+    pub memory_limit_bytes: IntGauge,
+    pub journal_bytes: IntGauge,
     pub journal_failures: IntCounter,
     pub lake_failures: IntCounter,
     pub snapshot_failures: IntCounter,
@@ -39,8 +46,11 @@ pub struct Stats {
 
 /// The labels of what belongs to a partition.
 const PARTITION: [&str; 2] = ["source", "partition"];
-/// What is measured in the histograms: microseconds up to an hour, three digits.
-const LONGEST_MICROS: u64 = 3_600_000_000;
+/// Upper bounds of the latency histograms, in seconds: from what a fast disk takes to sync to an hour.
+const LATENCY_SECONDS: [f64; 18] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0, 600.0, 3600.0,
+];
 
 impl Stats {
     pub fn new() -> Self {
@@ -73,15 +83,30 @@ impl Stats {
             "Records by what became of them: received = stored + duplicate + dead_letter + refused + in flight",
             &[PARTITION[0], PARTITION[1], "result"],
         );
-        let latency = GaugeVec::new(
-            Opts::new(
-                "telltale_stage_latency_seconds",
-                "Time that a stage takes, by quantile, since the start",
-            ),
-            &["stage", "quantile"],
+        let latency = HistogramVec::new(
+            HistogramOpts::new("telltale_stage_latency_seconds", "Time that a stage takes")
+                .buckets(LATENCY_SECONDS.to_vec()),
+            &["stage"],
         )
         .expect("names and labels are those of Prometheus");
         registry.register(Box::new(latency.clone())).expect("each metric is registered once");
+        let slis = slis().iter().map(|sli| {
+            let name = format!("telltale_sli_{}", sli.name);
+            let labels: Vec<&str> = sli.labels.iter().map(String::as_str).collect();
+            let values = GaugeVec::new(Opts::new(name, &sli.help), &labels);
+            let values = values.expect("an SLI has a name and labels as Prometheus wants them");
+            registry.register(Box::new(values.clone())).expect("each SLI has a name of its own");
+            values
+        });
+        let slis = Mutex::new(slis.collect());
+        let slis_at = Gauge::new(
+            "telltale_sli_timestamp_seconds",
+            "When the SLIs were computed last, in seconds since 1970",
+        );
+        let slis_at = slis_at.expect("the name is one of Prometheus");
+        registry.register(Box::new(slis_at.clone())).expect("each metric is registered once");
+        let process = Box::new(super::process::Process::new());
+        registry.register(process).expect("each metric is registered once");
         let findings = counters(
             "telltale_findings_total",
             "Findings raised or grown",
@@ -93,10 +118,6 @@ impl Stats {
                 findings.with_label_values(&[kind.name, severity.as_str()]);
             }
         }
-        let histogram = || {
-            let histogram = Histogram::new_with_bounds(1, LONGEST_MICROS, 3);
-            Mutex::new(histogram.expect("the bounds are in order"))
-        };
         Self {
             records,
             in_flight: gauges(
@@ -104,11 +125,30 @@ impl Stats {
                 "Records read and not yet settled",
                 &PARTITION,
             ),
-            latency,
-            source_to_journal: histogram(),
-            journal_to_detectors: histogram(),
-            event_to_finding: histogram(),
-            sync: histogram(),
+            source_to_journal: latency.with_label_values(&["source_to_journal"]),
+            journal_to_detectors: latency.with_label_values(&["journal_to_detectors"]),
+            event_to_finding: latency.with_label_values(&["event_to_finding"]),
+            sync: latency.with_label_values(&["journal_sync"]),
+            slis,
+            slis_at,
+            spans: counters(
+                "telltale_spans_total",
+                "Spans by what became of them: exported, dropped",
+                &["result"],
+            ),
+            sli_failures: counter(
+                "telltale_sli_failures_total",
+                "Times that the SLIs could not be computed",
+            ),
+            memory_bytes: gauge(
+                "telltale_memory_in_flight_bytes",
+                "Memory held for what was received and is not settled",
+            ),
+            memory_limit_bytes: gauge(
+                "telltale_memory_in_flight_limit_bytes",
+                "Memory that it may take; above it senders are told to wait",
+            ),
+            journal_bytes: gauge("telltale_journal_bytes", "Bytes of the journal on disk"),
             journal_failures: counter(
                 "telltale_journal_failures_total",
                 "Groups that could not be written to the journal",
@@ -188,7 +228,7 @@ impl Stats {
         self.count(ledger, "duplicate", ledger.duplicate);
         self.count(ledger, "dead_letter", ledger.dead_letter);
         self.flight(ledger).sub(signed(ledger.received));
-        record(&self.source_to_journal, since_arrival);
+        self.source_to_journal.observe(since_arrival.as_secs_f64());
     }
 
     /// A delivery went back to its sender.
@@ -199,19 +239,44 @@ impl Stats {
 
     /// A group is on disk after so long.
     pub fn synced(&self, took: Duration) {
-        record(&self.sync, took);
+        self.sync.observe(took.as_secs_f64());
     }
 
-    /// Detectors have seen an entry.
+    /// Detectors have seen an entry, so long after it was on disk.
     pub fn detected(&self, number: u64, since_stored: Duration) {
         self.detected_entry.set(signed(number));
-        record(&self.journal_to_detectors, since_stored);
+        self.journal_to_detectors.observe(since_stored.as_secs_f64());
     }
 
     /// A finding was raised so long after its last event arrived.
     pub fn found(&self, detector: &str, severity: &str, since_arrival: Duration) {
         self.findings.with_label_values(&[detector, severity]).inc();
-        record(&self.event_to_finding, since_arrival);
+        self.event_to_finding.observe(since_arrival.as_secs_f64());
+    }
+
+    /// The SLIs as they are now; what has no value any more goes.
+    pub fn measured(&self, results: Vec<SliResult>) {
+        let slis = lock(&self.slis);
+        for (values, (sli, result)) in slis.iter().zip(telltale_queries::slis().iter().zip(results))
+        {
+            values.reset();
+            for row in result.rows {
+                let label = |name: &String| row.labels.get(name).map_or("", String::as_str);
+                let labels: Vec<&str> = sli.labels.iter().map(label).collect();
+                values.with_label_values(&labels).set(row.value);
+            }
+        }
+        self.slis_at.set(crate::commands::now() as f64 / 1e6);
+    }
+
+    /// So many spans were exported or dropped.
+    pub fn spans(&self, result: &str, count: u64) {
+        self.spans.with_label_values(&[result]).inc_by(count);
+    }
+
+    /// A source is there, of which nothing is to be said yet.
+    pub fn source_begins(&self, name: &str) {
+        self.source_failures.with_label_values(&[name]);
     }
 
     /// A sink is there, of which nothing is to be said yet.
@@ -224,23 +289,7 @@ impl Stats {
 
     /// Everything in Prometheus' text format.
     pub fn text(&self) -> String {
-        let stages = [
-            ("source_to_journal", &self.source_to_journal),
-            ("journal_sync", &self.sync),
-            ("journal_to_detectors", &self.journal_to_detectors),
-            ("event_to_finding", &self.event_to_finding),
-        ];
-        for (stage, histogram) in stages {
-            let histogram = lock(histogram);
-            if histogram.is_empty() {
-                continue;
-            }
-            for quantile in ["0.5", "0.9", "0.99", "0.999", "1"] {
-                let at = quantile.parse().unwrap_or(1.0);
-                let seconds = histogram.value_at_quantile(at) as f64 / 1e6;
-                self.latency.with_label_values(&[stage, quantile]).set(seconds);
-            }
-        }
+        let _whole = lock(&self.slis);
         let mut out = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut out) {
             Ok(()) => String::from_utf8(out).unwrap_or_default(),
@@ -259,11 +308,6 @@ impl Default for Stats {
 fn partition(ledger: &Ledger) -> &str {
     let is_endless = [tail::SOURCE, objects::SOURCE].contains(&ledger.source.as_str());
     if is_endless { "" } else { &ledger.partition }
-}
-
-fn record(histogram: &Mutex<Histogram<u64>>, took: Duration) {
-    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    lock(histogram).saturating_record(micros.max(1));
 }
 
 fn signed(count: u64) -> i64 {

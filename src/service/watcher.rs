@@ -2,18 +2,22 @@
 
 use super::committer::{Request, Stored};
 use super::outbox::Outbox;
+use super::reload::news;
 use super::snapshot::Snapshot;
 use super::stats::Stats;
+use super::traces::{Batch, Traces};
+use crate::config::Service as Settings;
 use crate::journal::Ledger;
 use crate::pipeline::lock;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use telltale_detect::engine::Engine;
 use telltale_schema::time::UNKNOWN;
 use telltale_schema::{EventBatch, Finding, Micros};
 use tokio::sync::mpsc::WeakSender;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// How long the thread waits for something to do before it looks at the clock.
@@ -65,6 +69,9 @@ pub struct Watcher {
     pub snapshot: Arc<Mutex<Option<Snapshot>>>,
     /// How often one is made.
     pub interval: Duration,
+    /// Where that comes from when it changes.
+    pub settings: watch::Receiver<Settings>,
+    pub traces: Option<Traces>,
 }
 
 impl Watcher {
@@ -77,6 +84,9 @@ impl Watcher {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            if let Some(settings) = news(&mut self.settings) {
+                self.interval = settings.snapshot_interval;
+            }
             if made.elapsed() >= self.interval && self.state.entry > covered {
                 self.save();
                 (made, covered) = (Instant::now(), self.state.entry);
@@ -86,11 +96,26 @@ impl Watcher {
     }
 
     fn take(&mut self, stored: Stored) {
-        let Stored { number, ledger, received_at, events, arrived, permit } = stored;
-        let began = Instant::now();
-        self.state.advance(number, &[ledger], &events, received_at);
+        let Stored { number, ledger, received_at, events, arrived, bytes, stored_at, permit } =
+            stored;
+        let ledgers = [ledger];
+        self.state.advance(number, &ledgers, &events, received_at);
+        if let Some(traces) = &self.traces {
+            let [ledger] = &ledgers;
+            let first = events.iter().flat_map(|batch| batch.events()).next();
+            traces.send(Batch {
+                source: ledger.source.clone(),
+                partition: ledger.partition.clone(),
+                parser: first.map_or_else(String::new, |event| event.log.to_owned()),
+                rows: ledger.stored,
+                bytes,
+                to_journal: stored_at.duration_since(arrived),
+                to_detectors: stored_at.elapsed(),
+                ended_at: SystemTime::now(),
+            });
+        }
         drop((events, permit));
-        self.stats.detected(number, began.elapsed());
+        self.stats.detected(number, stored_at.elapsed());
         let findings = self.state.engine.take();
         if findings.is_empty() {
             return;

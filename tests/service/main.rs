@@ -1,6 +1,8 @@
 //! The service from outside: `run` the process, `senders` what they see, `clients` those that others
 //! wrote, `sinks` where findings go, `prometheus` what is seen of it, `kill` what no kill changes,
-//! `lake` where it lies and when it cannot be written, `objects` a bucket as a source, `s3` an object store, `learn` what detectors know beforehand.
+//! `lake` where it lies and when it cannot be written, `learn` what detectors know beforehand,
+//! `objects` a bucket as a source, `s3` an object store, `reload` a new configuration,
+//! `traces` spans for a collector.
 
 mod clients;
 mod files;
@@ -9,6 +11,7 @@ mod lake;
 mod learn;
 mod objects;
 mod prometheus;
+mod reload;
 mod rsyslog;
 mod run;
 mod s3;
@@ -17,3 +20,4 @@ mod sinks;
 mod stdin;
 mod syslog;
 mod tls;
+mod traces;

@@ -7,9 +7,8 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-
-/// Metrics that are not there while all is well, and so are the panels that show nothing else.
-const OF_FAULTS: &[&str] = &["telltale_source_failures_total"];
+use std::time::{SystemTime, UNIX_EPOCH};
+use telltale_schema::time::format_instant;
 
 /// A real one, on a free port, with its data in a folder that goes with it.
 struct Prometheus {
@@ -109,21 +108,19 @@ fn metrics_of(text: &str) -> BTreeSet<&str> {
     words.filter(|word| word.starts_with("telltale_") && !word.ends_with("_pipeline")).collect()
 }
 
-/// Whether all that it shows is of faults.
-fn is_of_faults(expression: &str) -> bool {
-    metrics_of(expression).iter().all(|metric| OF_FAULTS.contains(metric))
-        && !metrics_of(expression).is_empty()
-}
-
 #[test]
 fn dashboard_and_rules_hold_in_prometheus() {
-    let site = Site::new(&[]).configured("[[sink]]\nkind = \"ndjson\"\npath = \"told.ndjson\"\n");
+    let site = Site::new(&[]).configured(
+        "sli_interval = \"200ms\"\n[[sink]]\nkind = \"ndjson\"\npath = \"told.ndjson\"\n",
+    );
     let service = site.start();
     let Some(prometheus) = Prometheus::start(&service) else { return };
     // New events, repeats, no events, and something to find.
     let mut bodies = bodies_of(4, 12);
     bodies.push(bodies[0].clone());
     bodies.push(("aws_cloudtrail", format!("{}\nno event\n", record(1)).into_bytes()));
+    // What happens now is what service levels are about.
+    bodies.push(("aws_cloudtrail", attempts(3, 1)));
     let mut received = 0;
     for (log, body) in &bodies {
         let answer = service.post(&format!("/v1/logs/{log}"), body, &[]);
@@ -133,6 +130,9 @@ fn dashboard_and_rules_hold_in_prometheus() {
         received += answer["received"].as_u64().expect("a count");
     }
 
+    // All of what happened now is in the service levels.
+    let is_measured = || service.metric("telltale_sli_impersonation_attempts", "log") >= 4.0;
+    wait_until("measured", is_measured, || site.said());
     // The names are those of the service, also where a missing one would only show nothing.
     let (_, exported) = service.get("/metrics").expect("the service answers");
     let exported = metrics_of(&exported);
@@ -141,7 +141,7 @@ fn dashboard_and_rules_hold_in_prometheus() {
     let rules = std::fs::read_to_string(dashboards().join("prometheus/telltale.rules.yml"));
     for text in [&dashboard, &rules.expect("the rules are there")] {
         for metric in metrics_of(text) {
-            assert!(exported.contains(metric) || OF_FAULTS.contains(&metric), "`{metric}`");
+            assert!(exported.contains(metric), "`{metric}`");
         }
     }
 
@@ -149,7 +149,7 @@ fn dashboard_and_rules_hold_in_prometheus() {
     let expressions = expressions(&parsed);
     assert!(expressions.len() > 20, "{}", expressions.len());
     for (title, expression) in &expressions {
-        let shows = || is_of_faults(expression) || !prometheus.values(expression).is_empty();
+        let shows = || !prometheus.values(expression).is_empty();
         wait_until(&format!("shown by `{title}`, {expression}"), shows, || prometheus.said());
     }
 
@@ -184,6 +184,23 @@ fn dashboard_and_rules_hold_in_prometheus() {
     for (title, value) in one_each {
         assert_eq!(shown(title), [value], "{title}");
     }
+    assert_eq!(shown("Sign-ins and tokens that succeed"), [0.75]);
+    assert_eq!(shown("Errors by code"), [0.25]);
+    assert_eq!(shown("Impersonation").iter().sum::<f64>(), 4.0);
     assert!(shown("Findings since the start").iter().sum::<f64>() > 0.0);
     service.stop();
+}
+
+/// So many roles that were assumed just now, and so many that were not.
+fn attempts(assumed: usize, denied: usize) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+    let at = format_instant(i64::try_from(now.as_micros()).expect("it is before the year 294 000"));
+    let role = |number: usize| {
+        let code = if number < assumed { "" } else { r#""errorCode":"AccessDenied","# };
+        format!(
+            r#"{{"eventVersion":"1.08","userIdentity":{{"type":"IAMUser","arn":"arn:aws:iam::111122223333:user/ci","accountId":"111122223333","accessKeyId":"AKIAEXAMPLE001","userName":"ci"}},"eventTime":"{at}","eventSource":"sts.amazonaws.com","eventName":"AssumeRole","awsRegion":"eu-west-1","sourceIPAddress":"198.51.100.7",{code}"requestParameters":{{"roleArn":"arn:aws:iam::111122223333:role/deploy","roleSessionName":"ci"}},"eventID":"00000000-0000-4000-9000-{number:012}","eventType":"AwsApiCall","recipientAccountId":"111122223333"}}"#
+        )
+    };
+    let lines: Vec<String> = (0..assumed + denied).map(role).collect();
+    lines.join("\n").into_bytes()
 }

@@ -1,6 +1,6 @@
 //! TLS of what listens: who shows the right certificate is heard, everybody else is not.
 
-use crate::run::{Site, free_port, record};
+use crate::run::{Site, free_port, record, wait_until};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -63,7 +63,7 @@ struct Secured {
     syslog: u16,
     http: u16,
     grpc: u16,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 fn secured(server: &Pair, client_ca: Option<&Authority>) -> Secured {
@@ -87,13 +87,7 @@ fn secured(server: &Pair, client_ca: Option<&Authority>) -> Secured {
     // The first one over HTTP is that of the flag `--http`, which is asked whether it is ready.
     let plain = "[[source]]\nkind = \"http\"\n".to_owned();
     let tables = [plain, source("http", http), source("syslog", syslog), source("otlp_grpc", grpc)];
-    Secured {
-        site: Site::new(&[]).configured(&tables.concat()),
-        syslog,
-        http,
-        grpc,
-        _folder: folder,
-    }
+    Secured { site: Site::new(&[]).configured(&tables.concat()), syslog, http, grpc, folder }
 }
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
@@ -162,6 +156,30 @@ fn over_tls_everybody_is_heard_who_speaks_it() {
     let said = secured.site.said();
     let ours = |line: &&str| line.contains("WARN telltale") || line.contains("ERROR telltale");
     assert_eq!(said.lines().find(ours), None, "{said}");
+}
+
+#[test]
+fn a_renewed_certificate_counts_without_a_restart() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let secured = secured(&first.signs("localhost"), None);
+    let service = secured.site.start();
+    // A connection that is open stays.
+    let mut syslog = connect(secured.syslog, &first.client(None, &[]));
+    writeln!(syslog, "<13>{}", record(0)).expect("it is sent");
+    assert_eq!(post(secured.http, &second, None, &record(1)), None);
+    let pair = second.signs("localhost");
+    let write = |name: &str, text: String| {
+        std::fs::write(secured.folder.path().join(name), text).expect("it is written");
+    };
+    write("cert.pem", pair.cert.pem());
+    write("key.pem", pair.key.serialize_pem());
+    service.hang_up();
+    let is_renewed = || post(secured.http, &second, None, &record(1)) == Some(200);
+    wait_until("renewed", is_renewed, || secured.site.said());
+    assert_eq!(post(secured.http, &first, None, &record(2)), None);
+    writeln!(syslog, "<13>{}", record(2)).expect("it is sent");
+    secured.site.wait_until_stored(3);
+    service.stop();
 }
 
 #[test]

@@ -151,6 +151,6 @@ pub trait Take: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Counts that a source could not be read, which it goes on trying.
+    /// A source could not be read, which is counted; it says by itself what the matter is.
     fn failed(&self, _source: &str) {}
 }

@@ -82,6 +82,7 @@ impl ClientContext for Member {
     }
 
     fn error(&self, cause: KafkaError, reason: &str) {
+        self.take.failed(SOURCE);
         warn!(%cause, "kafka: {reason}");
     }
 }

@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use serde_json::Value;
 use std::future::Future;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
@@ -30,7 +31,8 @@ const PARSER_ATTRIBUTE: &str = "telltale.parser";
 pub struct Otlp {
     pub take: Arc<dyn Take>,
     /// The tokens of which a sender has to show one; anybody may send where there is none.
-    pub tokens: Arc<[String]>,
+    /// They may change meanwhile.
+    pub tokens: watch::Receiver<Arc<[String]>>,
     /// Bytes of a request.
     pub body_bytes: usize,
 }
@@ -61,10 +63,11 @@ impl LogsService for Otlp {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        if !self.tokens.is_empty() {
+        let tokens = Arc::clone(&self.tokens.borrow());
+        if !tokens.is_empty() {
             let shown = request.metadata().get("authorization").and_then(|v| v.to_str().ok());
             let token = shown.and_then(|text| text.split_once(' ')).map(|(_, token)| token.trim());
-            if !token.is_some_and(|token| super::http::is_one_of(&self.tokens, token)) {
+            if !token.is_some_and(|token| super::http::is_one_of(&tokens, token)) {
                 return Err(Status::unauthenticated("send `authorization: Bearer TOKEN`"));
             }
         }

@@ -46,6 +46,7 @@ impl Stdin {
             Ok(reader) => reader.trusting(),
             Err(_) if self.stop.load(Ordering::Relaxed) => return,
             Err(cause) => {
+                self.take.failed(SOURCE);
                 error!(%cause, "standard input cannot be read");
                 return;
             }

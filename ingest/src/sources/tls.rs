@@ -19,9 +19,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+pub use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
@@ -113,8 +113,13 @@ enum Arrivals {
 }
 
 impl Incoming {
+    /// What `tls` holds counts for every new connection.
+    ///
     /// Errors: a socket without an address.
-    pub fn new(listener: TcpListener, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+    pub fn new(
+        listener: TcpListener,
+        tls: Option<watch::Receiver<TlsAcceptor>>,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let arrivals = match tls {
             None => Arrivals::Plain(listener),
@@ -189,7 +194,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 /// Runs until nobody takes connections any more.
 async fn shake_hands(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    acceptor: watch::Receiver<TlsAcceptor>,
     ready: mpsc::Sender<(Connection, SocketAddr)>,
 ) {
     let places = Arc::new(Semaphore::new(HANDSHAKES));
@@ -202,7 +207,7 @@ async fn shake_hands(
             next = next => next,
             () = ready.closed() => return,
         };
-        let (acceptor, ready) = (acceptor.clone(), ready.clone());
+        let (acceptor, ready) = (acceptor.borrow().clone(), ready.clone());
         tokio::spawn(async move {
             match timeout(HANDSHAKE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
@@ -301,6 +306,7 @@ mod tests {
         let (_folder, files) = files();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let acceptor = acceptor(&files, &[]).unwrap();
+        let (_files, acceptor) = watch::channel(acceptor);
         let mut incoming = Incoming::new(listener, Some(acceptor)).unwrap();
         let address = incoming.address();
         let _silent = TcpStream::connect(address).await.unwrap();

@@ -1,12 +1,13 @@
 //! Bodies over HTTP, and what the service says of itself.
 
-use super::{Sources, bind, stopping, tokens};
+use super::{Live, Sources, bind, stopping, tokens};
 use crate::config::HttpSource;
 use crate::service::server;
 use anyhow::Result;
 use std::sync::Arc;
 use telltale_ingest::sources::http::{self, Http};
 use telltale_ingest::sources::tls::TlsFiles;
+use tokio::sync::watch;
 use tracing::{error, info};
 
 impl Sources {
@@ -15,13 +16,13 @@ impl Sources {
         settings: &HttpSource,
         tls: Option<TlsFiles>,
         plain_bytes: usize,
-    ) -> Result<()> {
-        let tokens = tokens(settings.tokens_file.as_deref())?;
+    ) -> Result<Live> {
+        let (own, tokens) = watch::channel(tokens(settings.tokens_file.as_deref())?);
         let take = Arc::clone(&self.take);
         let http = Http { take, body_bytes: settings.body_bytes, plain_bytes, tokens };
         let router = http::routes(http).merge(server::routes(Arc::clone(&self.service)));
         let is_tls = tls.is_some();
-        let incoming = bind(&settings.listen, tls, &["http/1.1"]).await?;
+        let (incoming, live) = bind(&settings.listen, tls, &["http/1.1"]).await?;
         info!(address = %incoming.address(), tls = is_tls, "takes bodies over HTTP");
         let stop = stopping(self.stop.clone());
         self.servers.push(tokio::spawn(async move {
@@ -30,6 +31,6 @@ impl Sources {
                 error!(%cause, "the HTTP server ended");
             }
         }));
-        Ok(())
+        Ok(Live { tokens: Some(own), ..live })
     }
 }

@@ -16,20 +16,36 @@ pub use objects::objects_of;
 
 use super::Service;
 use super::gate::Entrance;
-use crate::config::{Config, Source};
+use crate::config::{Config, HttpSource, OtlpSource, Source};
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use telltale_ingest::sources::Take;
-use telltale_ingest::sources::tls::{self, Incoming, TlsFiles};
+use telltale_ingest::sources::tls::{self, Incoming, TlsAcceptor, TlsFiles};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
 /// How long open requests may take once the service stops.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// What may change of a source that listens.
+#[derive(Default)]
+struct Live {
+    tokens: Option<watch::Sender<Arc<[String]>>>,
+    /// The other value: what is offered by ALPN.
+    tls: Option<(watch::Sender<TlsAcceptor>, &'static [&'static str])>,
+}
+
+/// What a reload puts into a source.
+pub struct Renewal {
+    place: usize,
+    tokens: Option<Arc<[String]>>,
+    tls: Option<TlsAcceptor>,
+}
 
 /// What reads and listens.
 pub struct Sources {
@@ -39,6 +55,8 @@ pub struct Sources {
     stop: watch::Receiver<bool>,
     stopped: Arc<AtomicBool>,
     servers: Vec<tokio::task::JoinHandle<()>>,
+    /// What a reload changes of a source, by its place in the configuration.
+    live: BTreeMap<usize, Live>,
     /// Says that standard input has ended.
     stdin_over: Option<tokio::sync::oneshot::Receiver<()>>,
     /// Threads, by the name of their source.
@@ -51,25 +69,65 @@ impl Sources {
         let stopped = Arc::default();
         let service = Arc::clone(service);
         let (servers, readers) = (Vec::new(), Vec::new());
-        Self { service, take, stop, stopped, servers, stdin_over: None, readers }
+        let live = BTreeMap::new();
+        Self { service, take, stop, stopped, servers, live, stdin_over: None, readers }
     }
 
     /// Starts what others connect to. It refuses whatever comes until the service is ready.
     pub async fn listen(&mut self, config: &Config) -> Result<()> {
-        for source in &config.source {
+        for (place, source) in config.source.iter().enumerate() {
             let tls = source.tls()?;
-            match source {
+            let live = match source {
                 Source::Http(settings) => {
-                    self.listen_http(settings, tls, config.service.delivery_bytes).await?;
+                    self.listen_http(settings, tls, config.service.delivery_bytes).await?
                 }
                 Source::OtlpGrpc(settings) => self.listen_otlp_grpc(settings, tls).await?,
                 Source::Syslog(settings) => {
-                    self.listen_syslog(settings, tls, config.scan.record_bytes).await?;
+                    self.listen_syslog(settings, tls, config.scan.record_bytes).await?
                 }
-                Source::Files(_) | Source::Kafka(_) | Source::Objects(_) | Source::Stdin(_) => {}
-            }
+                Source::Files(_) | Source::Kafka(_) | Source::Objects(_) | Source::Stdin(_) => {
+                    continue;
+                }
+            };
+            self.live.insert(place, live);
         }
         Ok(())
+    }
+
+    /// Reads tokens and certificates again; nothing is changed before [`Sources::renew`].
+    ///
+    /// Errors: a file that cannot be read or is not what it should be.
+    pub fn read_again(&self, config: &Config) -> Result<Vec<Renewal>> {
+        let mut renewals = Vec::new();
+        for (place, source) in config.source.iter().enumerate() {
+            let Some(live) = self.live.get(&place) else { continue };
+            let tokens = match source {
+                Source::Http(HttpSource { tokens_file, .. })
+                | Source::OtlpGrpc(OtlpSource { tokens_file, .. }) => {
+                    Some(tokens(tokens_file.as_deref())?)
+                }
+                _ => None,
+            };
+            let tls = match (source.tls()?, &live.tls) {
+                (Some(files), Some((_, protocols))) => Some(tls::acceptor(&files, protocols)?),
+                _ => None,
+            };
+            renewals.push(Renewal { place, tokens, tls });
+        }
+        Ok(renewals)
+    }
+
+    /// Puts in what was read: it counts for every request and connection that is new.
+    pub fn renew(&self, renewals: Vec<Renewal>) {
+        for Renewal { place, tokens, tls } in renewals {
+            let Some(live) = self.live.get(&place) else { continue };
+            if let (Some(tokens), Some(own)) = (tokens, &live.tokens) {
+                own.send_replace(tokens);
+            }
+            if let (Some(tls), Some((own, _))) = (tls, &live.tls) {
+                own.send_replace(tls);
+            }
+        }
     }
 
     /// Starts what goes and reads, once it is known how far it came.
@@ -127,11 +185,18 @@ async fn stopping(mut stop: watch::Receiver<bool>) {
 }
 
 /// Listens; with TLS where there are files for it, which offers `protocols`.
-async fn bind(address: &str, tls: Option<TlsFiles>, protocols: &[&str]) -> Result<Incoming> {
+async fn bind(
+    address: &str,
+    tls: Option<TlsFiles>,
+    protocols: &'static [&'static str],
+) -> Result<(Incoming, Live)> {
     let tls = tls.map(|files| tls::acceptor(&files, protocols)).transpose()?;
+    let (sender, receiver) = tls.map(watch::channel).unzip();
+    let live = Live { tokens: None, tls: sender.map(|sender| (sender, protocols)) };
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("cannot listen on `{address}`"))?;
-    Incoming::new(listener, tls).context("a socket has an address")
+    let incoming = Incoming::new(listener, receiver).context("a socket has an address")?;
+    Ok((incoming, live))
 }
 
 /// The tokens of a file, one on a line; none where there is no file.

@@ -1,11 +1,12 @@
 //! OTLP logs over gRPC.
 
-use super::{Sources, bind, stopping, tokens};
+use super::{Live, Sources, bind, stopping, tokens};
 use crate::config::OtlpSource;
 use anyhow::Result;
 use std::sync::Arc;
 use telltale_ingest::sources::otlp::Otlp;
 use telltale_ingest::sources::tls::TlsFiles;
+use tokio::sync::watch;
 use tracing::{error, info};
 
 impl Sources {
@@ -13,12 +14,12 @@ impl Sources {
         &mut self,
         settings: &OtlpSource,
         tls: Option<TlsFiles>,
-    ) -> Result<()> {
-        let tokens = tokens(settings.tokens_file.as_deref())?;
+    ) -> Result<Live> {
+        let (own, tokens) = watch::channel(tokens(settings.tokens_file.as_deref())?);
         let otlp = Otlp { take: Arc::clone(&self.take), tokens, body_bytes: settings.body_bytes };
         let is_tls = tls.is_some();
         // Clients of gRPC insist on being offered HTTP/2.
-        let incoming = bind(&settings.listen, tls, &["h2"]).await?;
+        let (incoming, live) = bind(&settings.listen, tls, &["h2"]).await?;
         info!(address = %incoming.address(), tls = is_tls, "takes OTLP over gRPC");
         let stop = stopping(self.stop.clone());
         self.servers.push(tokio::spawn(async move {
@@ -26,6 +27,6 @@ impl Sources {
                 error!(%cause, "the gRPC server ended");
             }
         }));
-        Ok(())
+        Ok(Live { tokens: Some(own), ..live })
     }
 }

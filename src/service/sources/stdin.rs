@@ -26,12 +26,15 @@ impl Sources {
     }
 
     /// Resolves when nothing can come any more: standard input was all there is, and has ended.
-    pub async fn over(&mut self, config: &Config) {
+    pub fn over(&mut self, config: &Config) -> impl Future<Output = ()> + use<> {
         let is_all = config.source.iter().all(|source| matches!(source, Source::Stdin(_)));
-        match self.stdin_over.take().filter(|_| is_all) {
-            // It may also have panicked, which is said elsewhere.
-            Some(over) => drop(over.await),
-            None => std::future::pending().await,
+        let over = self.stdin_over.take().filter(|_| is_all);
+        async move {
+            match over {
+                // It may also have panicked, which is said elsewhere.
+                Some(over) => drop(over.await),
+                None => std::future::pending().await,
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Syslog over TCP.
 
-use super::{Sources, bind};
+use super::{Live, Sources, bind};
 use crate::commands::parser;
 use crate::config::SyslogSource;
 use anyhow::Result;
@@ -16,7 +16,7 @@ impl Sources {
         settings: &SyslogSource,
         tls: Option<TlsFiles>,
         record_bytes: usize,
-    ) -> Result<()> {
+    ) -> Result<Live> {
         let of_apps = settings.parsers.iter();
         let syslog = Syslog {
             take: Arc::clone(&self.take),
@@ -30,9 +30,9 @@ impl Sources {
             message_bytes: settings.message_bytes.unwrap_or(record_bytes),
         };
         let is_tls = tls.is_some();
-        let incoming = bind(&settings.listen, tls, &[]).await?;
+        let (incoming, live) = bind(&settings.listen, tls, &[]).await?;
         info!(address = %incoming.address(), tls = is_tls, "takes syslog over TCP");
         self.servers.push(tokio::spawn(syslog.serve(incoming, self.stop.clone())));
-        Ok(())
+        Ok(live)
     }
 }

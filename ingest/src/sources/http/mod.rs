@@ -23,6 +23,7 @@ use bytes::Bytes;
 use serde_json::json;
 use std::io::Read;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// What the source is called.
 const SOURCE: &str = "http";
@@ -36,7 +37,8 @@ pub struct Http {
     /// Bytes of a body once decompressed, for the paths that look into it.
     pub plain_bytes: usize,
     /// The tokens of which a sender has to show one; anybody may send where there is none.
-    pub tokens: Arc<[String]>,
+    /// They may change meanwhile.
+    pub tokens: watch::Receiver<Arc<[String]>>,
 }
 
 /// The paths that senders post to.
@@ -53,7 +55,8 @@ pub fn routes(http: Http) -> Router {
 
 /// Lets a request pass that shows a token, where one is asked for.
 async fn admit(State(http): State<Arc<Http>>, request: Request, next: Next) -> Response {
-    if http.tokens.is_empty() || is_known(&http.tokens, request.headers()) {
+    let tokens = Arc::clone(&http.tokens.borrow());
+    if tokens.is_empty() || is_known(&tokens, request.headers()) {
         return next.run(request).await;
     }
     let mut response = failed(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer TOKEN`");

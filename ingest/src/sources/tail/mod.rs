@@ -225,6 +225,7 @@ impl TailSource {
         self.listing += 1;
         for (path, why) in &listing.troubles {
             if self.said.get(path) != Some(why) {
+                self.take.failed(SOURCE);
                 warn!(path = %path.display(), why, "cannot be listed; it is tried again");
             }
         }
@@ -299,6 +300,7 @@ impl TailSource {
             Err(Trouble::Read(cause)) => {
                 (file.handle, file.waits) = (None, true);
                 file.retry_at = Some(Instant::now() + RETRY_FILE);
+                self.take.failed(SOURCE);
                 let why = cause.to_string();
                 if file.said.as_ref() != Some(&why) {
                     warn!(path = %file.path.display(), why, "cannot be read; it is tried again");
