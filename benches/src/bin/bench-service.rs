@@ -6,6 +6,8 @@
 //! same build lies beside it.
 #![allow(clippy::print_stdout, reason = "what was measured is what it prints")]
 
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -17,6 +19,9 @@ use telltale_benches::input;
 const BODY_BYTES: usize = 512 << 10;
 /// Connections that post at the same time.
 const SENDERS: usize = 4;
+/// Stages of the service whose latency is told.
+const STAGES: [&str; 4] =
+    ["source_to_journal", "journal_sync", "journal_to_detectors", "event_to_finding"];
 
 struct Service {
     child: Child,
@@ -24,7 +29,7 @@ struct Service {
 }
 
 impl Service {
-    fn start(binary: &Path, folder: &Path) -> Self {
+    fn start(binary: &Path, folder: &Path, more: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         drop(listener);
@@ -36,6 +41,7 @@ impl Service {
             .arg(folder.join("data"))
             .arg("--config")
             .arg(&config)
+            .args(more)
             .stderr(Stdio::null())
             .spawn()
             .expect("the binary starts");
@@ -82,12 +88,58 @@ impl Service {
                 });
             }
         });
+        self.settle();
+        started.elapsed().as_secs_f64()
+    }
+
+    /// Returns when detectors have seen everything that came.
+    fn settle(&self) {
         while self.metric("telltale_records_in_flight") > 0.0
             || self.metric("telltale_detected_entry") + 2.0 < self.metric("telltale_journal_entry")
         {
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        started.elapsed().as_secs_f64()
+    }
+
+    /// Records that are in the journal.
+    fn stored(&self) -> f64 {
+        let text = self.get("/metrics").unwrap_or_default();
+        let lines = text.lines().filter(|line| line.starts_with("telltale_records_total{"));
+        let stored = lines.filter(|line| line.contains("result=\"stored\""));
+        stored.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Events a second, from the first that is stored until detectors have seen `total`.
+    fn drain(&self, total: f64) -> f64 {
+        let wait = || std::thread::park_timeout(Duration::from_millis(5));
+        let mut first = self.stored();
+        while first == 0.0 {
+            wait();
+            first = self.stored();
+        }
+        let started = Instant::now();
+        while self.stored() < total {
+            wait();
+        }
+        self.settle();
+        (total - first) / started.elapsed().as_secs_f64()
+    }
+
+    /// Upper bound in seconds of the latency that a share `q` stays within.
+    fn quantile(&self, stage: &str, q: f64) -> Option<f64> {
+        let text = self.get("/metrics")?;
+        let buckets: Vec<(f64, f64)> = text
+            .lines()
+            .filter(|line| line.starts_with("telltale_stage_latency_seconds_bucket{"))
+            .filter(|line| line.contains(&format!("stage=\"{stage}\"")))
+            .filter_map(|line| {
+                let bound = line.split_once("le=\"")?.1.split_once('"')?.0;
+                let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
+                Some((bound, line.rsplit(' ').next()?.parse().ok()?))
+            })
+            .collect();
+        let all = buckets.last()?.1;
+        Some(buckets.iter().find(|(_, count)| *count >= q * all)?.0)
     }
 }
 
@@ -127,7 +179,7 @@ fn main() {
         scans.push(f64::from(total) / started.elapsed().as_secs_f64());
         let own = folder.join(round.to_string());
         std::fs::create_dir_all(&own).expect("there is room");
-        let service = Service::start(&binary, &own);
+        let service = Service::start(&binary, &own, &[]);
         runs.push(f64::from(total) / service.feed(&bodies, None));
         drop(service);
         std::fs::remove_dir_all(&own).expect("the folder is ours");
@@ -140,16 +192,40 @@ fn main() {
         runs[2],
         runs[2] / scans[2]
     );
-    let service = Service::start(&binary, &folder);
+    let service = Service::start(&binary, &folder, &[]);
     service.feed(&bodies, Some(runs[2] / 2.0));
-    println!("at half of that rate:");
-    for line in service.get("/metrics").unwrap_or_default().lines() {
-        if line.starts_with("telltale_stage_latency_seconds")
-            && (line.contains("\"0.5\"") || line.contains("\"0.99\""))
-        {
-            println!("  {line}");
-        }
+    println!("at half of that rate, at most:");
+    for stage in STAGES {
+        let [p50, p99] = [0.5, 0.99].map(|q| service.quantile(stage, q).unwrap_or(f64::NAN));
+        println!("  {stage}: p50 {:.1} ms, p99 {:.1} ms", p50 * 1e3, p99 * 1e3);
     }
     drop(service);
+    if let Ok(brokers) = std::env::var("KAFKA_BROKERS") {
+        let topic = format!("telltale-bench-{}", std::process::id());
+        fill(&brokers, &topic, &bytes);
+        let own = folder.join("kafka");
+        std::fs::create_dir_all(&own).expect("there is room");
+        let more = ["--kafka", &brokers, "--topic", &topic, "--group", &topic];
+        let rate = Service::start(&binary, &own, &more).drain(f64::from(total));
+        println!("run from Kafka {rate:.0} a second, {:.2} times scan", rate / scans[2]);
+    }
     std::fs::remove_dir_all(&folder).expect("the folder is ours");
+}
+
+/// Puts each line into a topic.
+fn fill(brokers: &str, topic: &str, bytes: &[u8]) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("compression.type", "lz4")
+        .set("linger.ms", "50")
+        .create()
+        .expect("a producer is made");
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut record = BaseRecord::<(), [u8]>::to(topic).payload(line);
+        while let Err((_, again)) = producer.send(record) {
+            record = again;
+            producer.poll(Duration::from_millis(20));
+        }
+    }
+    producer.flush(Duration::from_secs(120)).expect("the topic is filled");
 }

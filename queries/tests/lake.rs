@@ -1,0 +1,125 @@
+//! What is appended is in the table once, in order, and a table of an older version goes on.
+
+mod common;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::{Array, RecordBatch};
+use common::{batch_of, read_events, synthetic};
+use deltalake_core::DeltaTable;
+use deltalake_core::kernel::StructType;
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use telltale_queries::lake::{EVENT_PARTITIONS, LakeTable, threads};
+use telltale_queries::objects::Options;
+use telltale_schema::EventBatch;
+use telltale_schema::columns::{Column, schema};
+
+fn open(folder: &Path) -> LakeTable {
+    let place = folder.display().to_string();
+    LakeTable::open(&place, &Options::new(), &EVENT_PARTITIONS, threads().unwrap()).unwrap()
+}
+
+/// How often each id is there.
+type Ids = BTreeMap<Vec<u8>, usize>;
+
+fn count(ids: &mut Ids, batch: &EventBatch) {
+    let column = batch.record_batch().column(Column::EventId as usize);
+    for id in column.as_binary::<i32>().iter().flatten() {
+        *ids.entry(id.to_vec()).or_default() += 1;
+    }
+}
+
+fn ids(table: &LakeTable) -> Ids {
+    let mut ids = Ids::new();
+    let take = |batch: EventBatch| {
+        count(&mut ids, &batch);
+        true
+    };
+    table.events(take).unwrap();
+    ids
+}
+
+/// Events of several logs, in no order: two thirds of one day, the others of many.
+fn batches() -> Vec<EventBatch> {
+    let read =
+        read_events(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/query.jsonl")));
+    let of_one_log = read.chunk_by(|a, b| a.get("log") == b.get("log"));
+    let mut batches: Vec<_> = of_one_log.map(batch_of).collect();
+    batches.push(synthetic("aws_cloudtrail", 20_000, 0));
+    batches.insert(0, synthetic("kubernetes_audit", 9_000, 50_000));
+    batches
+}
+
+fn plain(batches: Vec<EventBatch>) -> Vec<RecordBatch> {
+    batches.into_iter().map(EventBatch::into_record_batch).collect()
+}
+
+fn parquet_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true if path.ends_with("_delta_log") => {}
+            true => found.extend(parquet_files(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_appended_is_there_once_sorted_by_principal_and_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = open(folder.path());
+    let batches = batches();
+    let mut expected = Ids::new();
+    batches.iter().for_each(|batch| count(&mut expected, batch));
+    table.append(plain(batches), 7).unwrap();
+    assert_eq!(open(folder.path()).flushed().unwrap(), 7);
+    assert!(ids(&open(folder.path())) == expected, "each row is there as often as it was appended");
+    let files = parquet_files(folder.path());
+    assert!(files.len() > 2, "days and logs have files of their own: {files:?}");
+    for file in files {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&file).unwrap()).unwrap();
+        let mut last = None;
+        for batch in reader.build().unwrap() {
+            let batch = batch.unwrap();
+            let names = batch.column_by_name("principal_id").unwrap().as_string_view();
+            let times = batch.column_by_name("event_time").unwrap();
+            let times = times.as_primitive::<TimestampMicrosecondType>();
+            for row in 0..batch.num_rows() {
+                let name = names.is_valid(row).then(|| names.value(row).to_owned());
+                let place = Some((name, times.is_valid(row).then(|| times.value(row))));
+                assert!(last <= place, "{}: {last:?} before {place:?}", file.display());
+                last = place;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_table_of_a_version_without_a_column_gets_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole: StructType = schema().as_ref().try_into_kernel().unwrap();
+    let day = deltalake_core::kernel::StructField::nullable(
+        "day",
+        deltalake_core::kernel::DataType::DATE,
+    );
+    let older = whole.fields().filter(|field| field.name() != "change_id").cloned().chain([day]);
+    let place = deltalake_core::ensure_table_uri(folder.path().display().to_string()).unwrap();
+    threads().unwrap().block_on(async {
+        let table = DeltaTable::try_from_url(place).await.unwrap();
+        let create = table.create().with_columns(older);
+        create.with_partition_columns(EVENT_PARTITIONS).await.unwrap();
+    });
+    let mut table = open(folder.path());
+    for (entry, first) in [(1, 0), (2, 500)] {
+        table.append(plain(vec![synthetic("okta_system_log", 500, first)]), entry).unwrap();
+    }
+    assert_eq!(ids(&open(folder.path())).len(), 1000);
+    assert_eq!(open(folder.path()).flushed().unwrap(), 2);
+}
