@@ -9,6 +9,7 @@ use std::time::Duration;
 use telltale_detect::{Detector, detectors};
 use telltale_ingest::redact::Key;
 use telltale_ingest::sources::Limits;
+use telltale_ingest::sources::objects::Layout;
 use telltale_ingest::sources::tls::TlsFiles;
 use telltale_schema::Micros;
 
@@ -392,14 +393,6 @@ pub struct ObjectsSource {
     /// A day, `2026-03-01`: what the store was given before it is passed over. Default: nothing is.
     #[serde(default)]
     pub since: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Layout {
-    #[default]
-    Plain,
-    Days,
 }
 
 fn default_objects_interval() -> Duration {

@@ -33,7 +33,7 @@ use deltalake_core::table::config::TablePropertiesExt;
 use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError, ensure_table_uri};
 use futures::StreamExt;
 use object_store::path::Path;
-use order::{Ordered, schema_with_day};
+use order::{Ordered, SLICE_ROWS, schema_with_day};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +47,6 @@ use url::Url;
 const APPLICATION: &str = "telltale";
 /// Bytes of a file that compaction aims at.
 const FILE_BYTES: u64 = 128 << 20;
-/// Rows that are encoded at once.
-const WRITE_ROWS: usize = 8192;
 
 /// The partition columns of a table of events.
 pub const EVENT_PARTITIONS: [&str; 2] = ["day", "log"];
@@ -187,26 +185,22 @@ impl LakeTable {
     async fn write(
         &self,
         schema: &SchemaRef,
-        mut batches: impl Iterator<Item = Result<RecordBatch, QueryError>>,
+        batches: impl Iterator<Item = Result<RecordBatch, QueryError>>,
     ) -> Result<Vec<Add>, QueryError> {
         let names = self.partitions.iter().map(ToString::to_string).collect();
         let indexed = self.table.snapshot().map_err(lake)?.table_config().num_indexed_cols();
         let properties = Some(parquet_properties());
-        let rows = Some(WRITE_ROWS);
+        let rows = Some(SLICE_ROWS);
         let config =
             WriterConfig::new(Arc::clone(schema), names, properties, None, rows, indexed, None);
         let mut writer = DeltaWriter::new(self.table.object_store(), config);
-        let written = loop {
-            let Some(batch) = batches.next() else { break Ok(()) };
-            let outcome = match batch {
-                Ok(batch) => writer.write(&batch).await.map_err(lake),
-                Err(cause) => Err(cause),
-            };
-            if outcome.is_err() {
-                break outcome;
+        let written = async {
+            for batch in batches {
+                writer.write(&batch?).await.map_err(lake)?;
             }
+            Ok(())
         };
-        match written {
+        match written.await {
             Ok(()) => writer.close().await.map_err(lake),
             Err(cause) => {
                 // What is there of the files is removed by maintenance where this does not do it.

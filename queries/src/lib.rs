@@ -3,7 +3,8 @@
 //! `sli` what an SLI is and the list of them · `stream` all SLIs over a stream of batches in one
 //! pass · `query` one SQL query over a stream · `output` its result as table, CSV or JSON ·
 //! `export` events as Parquet, Arrow or NDJSON · `engine` DataFusion behind all of it · `feed`
-//! how pushed batches reach a plan · `lake` Delta tables · `objects` object stores by URL · `text` instants, ids and strings as text.
+//! how pushed batches reach a plan · `lake` Delta tables · `objects` object stores by URL · `text`
+//! instants, ids and strings as text.
 //!
 //! Nothing of DataFusion is visible outside of this crate.
 

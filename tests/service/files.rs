@@ -91,12 +91,7 @@ fn a_mistake_in_the_settings_of_files_is_named() {
     ] {
         let site =
             Site::new(&[]).configured(&format!("[[source]]\nkind = \"files\"\n{settings}\n"));
-        for command in ["check", "run"] {
-            let output = site.command(&[command]).output().expect("the binary runs");
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(2), "{settings}: {said}");
-            assert!(said.contains(hint), "{settings}: {said}");
-        }
+        site.assert_refused(settings, hint);
     }
     let site = Site::new(&[]).configured(SOURCE);
     let output = site.command(&["check"]).output().expect("the binary runs");

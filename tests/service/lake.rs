@@ -108,12 +108,7 @@ fn a_mistake_in_the_settings_of_the_lake_is_named() {
         ("retention = { default = 30 }", "expected a duration"),
     ] {
         let site = Site::new(&[]).configured(&format!("[lake]\n{settings}\n"));
-        for command in ["check", "run"] {
-            let output = site.command(&[command]).output().expect("the binary runs");
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(2), "{settings}: {said}");
-            assert!(said.contains(hint), "{settings}: {said}");
-        }
+        site.assert_refused(settings, hint);
     }
 }
 

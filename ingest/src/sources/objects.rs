@@ -18,6 +18,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,9 +55,11 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 type Parts = BoxStream<'static, Result<Bytes, Error>>;
 
 /// How objects lie below the prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Layout {
     /// In any way; all of them are listed every time.
+    #[default]
     Plain,
     /// In folders by day, `…/YYYY/MM/DD/…`.
     Days,

@@ -12,8 +12,8 @@ use telltale_schema::Micros;
 use telltale_schema::columns::{Column, schema};
 use telltale_schema::time::DAY;
 
-/// Rows of a batch that is written at once.
-const SLICE_ROWS: usize = 8192;
+/// Rows that are written at once.
+pub(super) const SLICE_ROWS: usize = 8192;
 
 /// Events with the day that they belong to, which is that of their receipt where they have no time.
 pub(super) fn schema_with_day() -> SchemaRef {

@@ -2,7 +2,7 @@
 
 use super::Sources;
 use crate::commands::parser;
-use crate::config::{Layout, ObjectsSource};
+use crate::config::ObjectsSource;
 use anyhow::{Context, Result, bail};
 use std::sync::Arc;
 use telltale_ingest::sources::Limits;
@@ -27,15 +27,11 @@ pub fn objects_of(settings: &ObjectsSource, limits: Limits) -> Result<Objects> {
         None => None,
     };
     let bucket = url.split('/').take(3).collect::<Vec<_>>().join("/");
-    let layout = match layout {
-        Layout::Plain => objects::Layout::Plain,
-        Layout::Days => objects::Layout::Days,
-    };
     Ok(Objects {
         store,
         prefix,
         name: bucket,
-        layout,
+        layout: *layout,
         parser: name,
         poll_interval: *poll_interval,
         lookback: *lookback,
@@ -48,8 +44,6 @@ impl Sources {
     pub(super) fn read_objects(&mut self, settings: &ObjectsSource, limits: Limits) -> Result<()> {
         let source = objects_of(settings, limits)?;
         let take = Arc::clone(&self.take);
-        // There from the start: Prometheus sees no increase in the first value of a series.
-        self.service.stats.source_failures.with_label_values(&[SOURCE]);
         info!(url = settings.url, "reads objects");
         let runtime = tokio::runtime::Handle::current();
         self.on_thread(SOURCE, move |stop| source.run(take.as_ref(), &runtime, stop))
