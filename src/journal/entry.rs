@@ -1,13 +1,9 @@
 //! What a frame of the journal holds: what one delivery of a source became, or what detectors say.
 
 use super::JournalError;
-use arrow_array::RecordBatch;
+use super::encoded;
 use arrow_buffer::Buffer;
-use arrow_ipc::reader::StreamDecoder;
-use arrow_ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
-use telltale_schema::columns::schema;
-use telltale_schema::compact::compact;
 use telltale_schema::{EventBatch, Finding, Micros};
 
 /// Where events begin in a body, so that their columns are read where they lie.
@@ -29,6 +25,8 @@ pub struct Head {
     pub ledger: Vec<Ledger>,
     pub dead_letters: Vec<DeadLetter>,
     pub findings: Vec<Finding>,
+    /// Of each batch, the lengths of what its text lies in.
+    pub texts: Vec<Vec<u64>>,
 }
 
 /// What became of the records of one source and partition.
@@ -62,23 +60,6 @@ impl DeadLetter {
     pub const MAX_BYTES: usize = 64 << 10;
 }
 
-/// Events as an Arrow IPC stream, text copied out of the payload; no bytes where there are none.
-pub fn encode_events(events: &[EventBatch]) -> Vec<u8> {
-    if events.iter().all(EventBatch::is_empty) {
-        return Vec::new();
-    }
-    let bytes = events.iter().map(|batch| batch.record_batch().get_array_memory_size()).sum();
-    let write = || {
-        let out = Vec::with_capacity(usize::min(bytes, 64 << 20));
-        let mut writer = StreamWriter::try_new(out, &schema())?;
-        for batch in events.iter().filter(|batch| !batch.is_empty()) {
-            writer.write(&compact(batch.record_batch()))?;
-        }
-        writer.into_inner()
-    };
-    write().expect("a batch of events can be written to memory")
-}
-
 impl Head {
     /// The body of a frame up to the events: length of the head, the head, room up to where events
     /// begin.
@@ -108,17 +89,8 @@ impl Entry {
     /// Reads the body of a frame, all of it.
     pub fn decode(number: u64, body: Vec<u8>) -> Result<Self, JournalError> {
         let (head, at) = Head::decode(number, &body)?;
-        let failed = |cause: String| JournalError::Entry { number, cause };
-        let mut rest = Buffer::from_vec(body).slice(at);
-        let (mut decoder, mut events) = (StreamDecoder::new(), Vec::new());
-        while !rest.is_empty() {
-            let batch: Option<RecordBatch> =
-                decoder.decode(&mut rest).map_err(|cause| failed(cause.to_string()))?;
-            if let Some(batch) = batch {
-                let batch = EventBatch::try_from(batch);
-                events.push(batch.map_err(|cause| failed(cause.to_string()))?);
-            }
-        }
+        let events = encoded::decode(Buffer::from_vec(body).slice(at), &head.texts)
+            .map_err(|cause| JournalError::Entry { number, cause })?;
         Ok(Self { head, events })
     }
 

@@ -9,10 +9,11 @@
 //! to somebody. The two are told apart by `durable` in every frame, the number of the last entry
 //! that was on disk when the frame was written.
 //!
-//! `disk` the folder · `entry` what a frame holds · `reader` entries in their order ·
-//! `tables` findings and dead letters as tables.
+//! `disk` the folder · `entry` what a frame holds · `encoded` its events as bytes · `reader` entries
+//! in their order · `tables` findings and dead letters as tables.
 
 pub mod disk;
+pub mod encoded;
 pub mod entry;
 pub mod reader;
 #[cfg(test)]
@@ -61,7 +62,7 @@ impl JournalError {
 }
 
 const SEGMENT_MAGIC: [u8; 8] = *b"telltale";
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Magic, format, four bytes kept free, number of the first entry.
 const SEGMENT_HEAD: usize = 24;
 const FRAME_MAGIC: u32 = 0x4c4a_5454;
@@ -70,8 +71,10 @@ const FRAME_HEAD: usize = 32;
 /// No entry is longer: what a source hands over at once is bounded far below.
 const MAX_ENTRY_BYTES: usize = 1 << 30;
 
-/// An entry as bytes, in two parts: what is written for it, and what lies ready.
-pub type Body<'e> = [&'e [u8]; 2];
+/// An entry as bytes, in parts: what is written for it, and what lies ready.
+pub type Body<'e> = Vec<&'e [u8]>;
+
+const EMPTY: &[u8] = &[];
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +86,9 @@ struct Frame {
 }
 
 impl Frame {
-    fn of(body: Body<'_>, number: u64, durable: u64) -> Self {
+    fn of(body: &[&[u8]], number: u64, durable: u64) -> Self {
         let checksum = checksum(body, number, durable);
-        Self { len: body[0].len() + body[1].len(), number, durable, checksum }
+        Self { len: body.iter().map(|part| part.len()).sum(), number, durable, checksum }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -111,16 +114,15 @@ impl Frame {
     }
 
     fn matches(&self, body: &[u8]) -> bool {
-        body.len() == self.len && checksum([body, &[]], self.number, self.durable) == self.checksum
+        body.len() == self.len && checksum(&[body], self.number, self.durable) == self.checksum
     }
 }
 
-fn checksum(body: Body<'_>, number: u64, durable: u64) -> u64 {
+fn checksum(body: &[&[u8]], number: u64, durable: u64) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(&number.to_le_bytes());
     hash.update(&durable.to_le_bytes());
-    hash.update(body[0]);
-    hash.update(body[1]);
+    body.iter().for_each(|part| hash.update(part));
     hash.digest()
 }
 
@@ -234,12 +236,13 @@ impl Journal {
         let numbered = (first..).zip(entries);
         let group: Vec<_> = numbered
             .map(|(number, body)| {
-                // A short part is put together with the head of its frame, a long one is written
-                // from where it lies.
-                let mut start = Vec::with_capacity(FRAME_HEAD + body[0].len());
-                Frame::of(body, number, durable).write(&mut start);
-                start.extend_from_slice(body[0]);
-                (start, body[1])
+                // The first part is put together with the head of its frame, the others are
+                // written from where they lie.
+                let (first, rest) = body.split_first().unwrap_or((&EMPTY, &[]));
+                let mut start = Vec::with_capacity(FRAME_HEAD + first.len());
+                Frame::of(&body, number, durable).write(&mut start);
+                start.extend_from_slice(first);
+                (start, rest.to_vec())
             })
             .collect();
         self.write(&group)?;
@@ -247,7 +250,7 @@ impl Journal {
         Ok(first)
     }
 
-    fn write(&mut self, group: &[(Vec<u8>, &[u8])]) -> Result<(), JournalError> {
+    fn write(&mut self, group: &[(Vec<u8>, Body<'_>)]) -> Result<(), JournalError> {
         if self.segment.as_ref().is_some_and(|segment| segment.len >= self.segment_bytes) {
             self.segment = None;
         }
@@ -255,9 +258,14 @@ impl Journal {
             Some(segment) => segment,
             None => self.begin_segment()?,
         };
-        let parts = group.iter().flat_map(|(start, rest)| [start.as_slice(), rest]);
-        let mut parts = parts.filter(|part| !part.is_empty());
-        if let Err(cause) = parts.try_for_each(|part| segment.file.write(part)) {
+        let parts = || {
+            let parts = group.iter();
+            parts.flat_map(|(start, rest)| {
+                [start.as_slice()].into_iter().chain(rest.iter().copied())
+            })
+        };
+        let mut written = parts().filter(|part| !part.is_empty());
+        if let Err(cause) = written.try_for_each(|part| segment.file.write(part)) {
             // Where the rest of a frame cannot be cut off, the next group begins a segment of its
             // own, whose number says that this one ends before it.
             let name = segment.name.clone();
@@ -271,8 +279,7 @@ impl Journal {
             let _ = segment.file.truncate(segment.len);
             return Err(io_error("sync", &segment.name, cause));
         }
-        let len: usize = group.iter().map(|(start, rest)| start.len() + rest.len()).sum();
-        segment.len += len as u64;
+        segment.len += parts().map(|part| part.len() as u64).sum::<u64>();
         self.segment = Some(segment);
         Ok(())
     }

@@ -242,16 +242,16 @@ fn history(seed: u64) {
                     let mut body = vec![byte; dice.below(600)];
                     if dice.one_in(5) {
                         // Bodies may look like frames.
-                        super::Frame::of([b"", b""], 1, 0).write(&mut body);
+                        super::Frame::of(&[], 1, 0).write(&mut body);
                     }
                     body
                 })
                 .collect();
             let first = journal.next();
             let numbered = (first..).zip(group.iter().cloned());
-            match journal
-                .append(group.iter().map(|body| body.split_at(body.len() / 2)).map(|(a, b)| [a, b]))
-            {
+            match journal.append(
+                group.iter().map(|body| body.split_at(body.len() / 2)).map(|(a, b)| vec![a, b]),
+            ) {
                 Ok(number) => {
                     assert_eq!(number, first);
                     kept.extend(numbered);
@@ -263,7 +263,7 @@ fn history(seed: u64) {
         let body = vec![7; dice.below(900)];
         let first = journal.next();
         tried.entry(first).or_default().push(body.clone());
-        if journal.append([[body.as_slice(), &[]]]).is_ok() && dice.one_in(2) {
+        if journal.append([vec![body.as_slice()]]).is_ok() && dice.one_in(2) {
             kept.insert(first, body);
         }
         drop(journal);
@@ -289,7 +289,7 @@ fn damage_of_what_was_acknowledged_is_said_and_not_cut_off() {
     let disk = Simulated::new(1);
     let (mut journal, _) = Journal::open(Arc::new(disk.clone()), 1 << 20).unwrap();
     for body in [b"one".as_slice(), b"two", b"three"] {
-        journal.append([[body, &[][..]]]).unwrap();
+        journal.append([vec![body]]).unwrap();
     }
     disk.with(|state| {
         let file = state.files.values_mut().next().unwrap();

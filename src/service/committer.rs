@@ -5,7 +5,8 @@ use super::horizon::Horizon;
 use super::intake::Prepared;
 use super::outbox::Outbox;
 use super::stats::Stats;
-use crate::journal::entry::{Head, encode_events};
+use crate::journal::encoded::Encoded;
+use crate::journal::entry::Head;
 use crate::journal::{Body, Journal, JournalError, Ledger};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -75,12 +76,13 @@ struct Candidate {
     events: Vec<EventBatch>,
     head: Vec<u8>,
     /// `events` as bytes, where they are not all that was prepared.
-    encoded: Option<Vec<u8>>,
+    encoded: Option<Encoded>,
 }
 
 impl Candidate {
     fn body(&self) -> Body<'_> {
-        [&self.head, self.encoded.as_ref().unwrap_or(&self.store.prepared.encoded)]
+        let events = self.encoded.as_ref().unwrap_or(&self.store.prepared.encoded);
+        std::iter::once(self.head.as_slice()).chain(events.parts()).collect()
     }
 }
 
@@ -127,7 +129,7 @@ impl Committer {
         }
         let began = Instant::now();
         let bodies = candidates.iter().map(Candidate::body);
-        let bodies = bodies.chain(letter.as_deref().map(|head| [head, &[]]));
+        let bodies = bodies.chain(letter.as_deref().map(|head| vec![head]));
         match self.journal.append(bodies) {
             Ok(first) => {
                 self.stats.synced(began.elapsed());
@@ -187,14 +189,15 @@ impl Committer {
         ledger.stored = kept.iter().map(|batch| batch.len() as u64).sum();
         let offered: u64 = events.iter().map(|batch| batch.len() as u64).sum();
         ledger.duplicate += offered - ledger.stored;
+        let encoded = (!is_whole).then(|| Encoded::of(&kept));
         let head = Head {
             received_at: *received_at,
             ledger: vec![ledger.clone()],
             dead_letters: dead_letters.clone(),
             findings: Vec::new(),
+            texts: encoded.as_ref().unwrap_or(&store.prepared.encoded).texts(),
         };
         let head = head.encode();
-        let encoded = (!is_whole).then(|| encode_events(&kept));
         Some(Candidate { store, ledger, events: kept, head, encoded })
     }
 

@@ -1,6 +1,7 @@
 //! A delivery to what the journal can take: parsed, secrets out, encoded. Runs on any thread.
 
-use crate::journal::entry::{self, DeadLetter, Ledger};
+use crate::journal::encoded::Encoded;
+use crate::journal::entry::{DeadLetter, Ledger};
 use rustc_hash::FxHashMap;
 use std::io::Cursor;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub struct Prepared {
     pub received_at: Micros,
     pub events: Arc<[EventBatch]>,
     /// `events` as they go into the journal.
-    pub encoded: Vec<u8>,
+    pub encoded: Encoded,
     pub dead_letters: Vec<DeadLetter>,
     /// Why records were rejected, and how many for each reason.
     pub rejects: Vec<Reject>,
@@ -90,7 +91,7 @@ impl Intake {
         Ok(Prepared {
             ledger,
             received_at,
-            encoded: entry::encode_events(&events),
+            encoded: Encoded::of(&events),
             events: events.into(),
             dead_letters: parsed.dead_letters,
             rejects: parsed.rejects.into_sorted(),
