@@ -11,7 +11,7 @@ use arrow_ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
 use arrow_schema::{ArrowError, DataType};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use std::io::{BufWriter, Write};
 use telltale_schema::EventBatch;
@@ -132,8 +132,9 @@ fn ipc_options() -> Result<IpcWriteOptions, ArrowError> {
     IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD))
 }
 
-/// Statistics on every column that somebody filters by. Ids and records repeat nothing, so a
-/// dictionary of them would only be thrown away again; times are nearly sorted.
+/// Statistics on every column that somebody filters by, which nobody does by the least and greatest
+/// id or record. Those repeat nothing either, so a dictionary of them would only be thrown away
+/// again; times are nearly sorted.
 pub(crate) fn parquet_properties() -> WriterProperties {
     let path = |column: Column| ColumnPath::from(column.name());
     WriterProperties::builder()
@@ -141,6 +142,8 @@ pub(crate) fn parquet_properties() -> WriterProperties {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .set_created_by(concat!("telltale ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_column_statistics_enabled(path(Column::EventId), EnabledStatistics::None)
+        .set_column_statistics_enabled(path(Column::Raw), EnabledStatistics::None)
         .set_column_dictionary_enabled(path(Column::EventId), false)
         .set_column_dictionary_enabled(path(Column::Raw), false)
         .set_column_dictionary_enabled(path(Column::EventTime), false)

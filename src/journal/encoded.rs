@@ -180,9 +180,30 @@ fn copied(array: &StringViewArray, before: usize, own: &mut Vec<Buffer>) -> Buff
     moved.collect::<Vec<u128>>().into()
 }
 
+/// Whether a view is text: up to twelve bytes of its own, or a part of one of `texts`, which are
+/// UTF-8, that begins and ends between two characters.
+fn is_text(view: u128, texts: &[Buffer]) -> bool {
+    let len = view as u32 as usize;
+    if let len @ 0..=12 = len {
+        let bytes = &view.to_le_bytes()[4..];
+        return bytes[len..].iter().all(|byte| *byte == 0)
+            && (bytes.is_ascii() || std::str::from_utf8(&bytes[..len]).is_ok());
+    }
+    let (prefix, text) = ((view >> 32) as u32, texts.get((view >> 64) as u32 as usize));
+    let start = (view >> 96) as usize;
+    let Some((text, end)) = text.map(Buffer::as_slice).zip(start.checked_add(len)) else {
+        return false;
+    };
+    let is_boundary = |at: usize| text.get(at).is_none_or(|byte| byte & 0xc0 != 0x80);
+    text.get(start..end).is_some_and(|value| value.starts_with(&prefix.to_le_bytes()))
+        && is_boundary(start)
+        && is_boundary(end)
+}
+
 /// A batch of the stream with its text.
 fn join(batch: &RecordBatch, texts: &Vec<Buffer>) -> Result<RecordBatch, ArrowError> {
     let texts: Arc<[Buffer]> = texts.as_slice().into();
+    let is_utf8 = texts.iter().all(|text| simdutf8::basic::from_utf8(text).is_ok());
     let text = |array: &ArrayRef| -> Result<ArrayRef, ArrowError> {
         let views = array.as_fixed_size_binary_opt().filter(|it| it.value_length() == VIEW);
         let views = views.ok_or_else(|| {
@@ -192,8 +213,15 @@ fn join(batch: &RecordBatch, texts: &Vec<Buffer>) -> Result<RecordBatch, ArrowEr
         if values.as_ptr().align_offset(align_of::<u128>()) != 0 {
             values = Buffer::from(values.as_slice());
         }
-        let values = ScalarBuffer::new(values, 0, views.len());
-        Ok(Arc::new(StringViewArray::try_new(values, Arc::clone(&texts), views.nulls().cloned())?))
+        let (views, nulls) = (ScalarBuffer::new(values, 0, views.len()), views.nulls().cloned());
+        if is_utf8 && views.iter().all(|view| is_text(*view, &texts)) {
+            // SAFETY: every view is text, as was just looked at, and there is a null flag for each,
+            // because both come from one array.
+            let text = unsafe { StringViewArray::new_unchecked(views, Arc::clone(&texts), nulls) };
+            return Ok(Arc::new(text));
+        }
+        // Where a payload holds more than text, each value is looked at by itself.
+        Ok(Arc::new(StringViewArray::try_new(views, Arc::clone(&texts), nulls)?))
     };
     let columns = Column::ALL.iter().map(|column| {
         let wanted = column.data_type();
@@ -284,6 +312,34 @@ mod tests {
             prop_assert!(decode(Buffer::from(&bytes[..]), &shorter).is_err());
             prop_assert!(decode(Buffer::from(&bytes[..]), &[vec![u64::MAX, u64::MAX]]).is_err());
             prop_assert!(decode(Buffer::from(&bytes[..]), &[]).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_no_view_of_it() {
+        let texts = [Buffer::from("aé, and more text than fits".as_bytes())];
+        let view = |len: u128, prefix: &[u8; 4], buffer: u128, offset: u128| {
+            len | u128::from(u32::from_le_bytes(*prefix)) << 32 | buffer << 64 | offset << 96
+        };
+        let short = |len: u128, bytes: &[u8]| {
+            bytes.iter().rev().fold(0, |view, byte| view << 8 | u128::from(*byte)) << 32 | len
+        };
+        for (view, is_text) in [
+            (0, true),
+            (short(2, b"ab"), true),
+            (short(2, b"abc"), false),
+            (short(2, "é".as_bytes()), true),
+            (short(1, "é".as_bytes()), false),
+            (view(14, b"a\xc3\xa9,", 0, 0), true),
+            (view(14, b"a\xc3\xa9;", 0, 0), false),
+            (view(14, b"\xa9, a", 0, 2), false),
+            (view(14, b"a\xc3\xa9,", 1, 0), false),
+            (view(14, b"a\xc3\xa9,", 0, 20), false),
+            (view(u128::from(u32::MAX), b"a\xc3\xa9,", 0, 0), false),
+        ] {
+            assert_eq!(super::is_text(view, &texts), is_text, "{view:x}");
+            let whole = StringViewArray::try_new(vec![view].into(), texts.to_vec(), None);
+            assert_eq!(whole.is_ok(), is_text, "Arrow of {view:x}");
         }
     }
 

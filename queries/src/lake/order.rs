@@ -6,7 +6,7 @@ use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, Date32Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use arrow_select::interleave::interleave;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::sync::{Arc, LazyLock};
 use telltale_schema::Micros;
 use telltale_schema::columns::{Column, schema};
@@ -49,8 +49,8 @@ impl Ordered {
     pub(super) fn of(batches: Vec<RecordBatch>) -> Self {
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         let mut places: Vec<Place> = Vec::with_capacity(rows);
-        let (mut partitions, mut days) = (HashMap::new(), Vec::new());
-        let mut principals: HashMap<&str, u32> = HashMap::new();
+        let (mut partitions, mut days) = (FxHashMap::default(), Vec::new());
+        let mut principals: FxHashMap<&str, u32> = FxHashMap::default();
         for (number, batch) in (0..).zip(&batches) {
             let [times, received] =
                 [Column::EventTime, Column::ReceivedAt].map(|it| instants(batch, it));
