@@ -3,28 +3,36 @@
 //! <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
 //!
 //! - **principal**: the user's or root's ARN; for a session the ARN of its role, the session's
-//!   name in `session_id`; for a service acting for itself its DNS name.
+//!   name in `session_id`; for a service acting for itself its DNS name; for a user of IAM Identity
+//!   Center `onBehalfOf.userId`, which is all that newer records say of them.
 //! - **target**: the role of AssumeRole, also when it was denied (then it stands only in
-//!   `errorMessage`); the user or role that an IAM call acts on.
+//!   `errorMessage`); the user or role that an IAM call acts on. A `SwitchRole` of the console is
+//!   logged as the new session's own: who switched to its role is `SwitchFrom`.
 //! - **credential**: `accessKeyId`; the key that the event minted in `issued_credential_id`.
 //! - **time**: `eventTime`, else the exporter's `@timestamp`; none where neither is a time, which
 //!   some redacted exports do.
+//!
+//! An Insights event is no call but what CloudTrail noticed of many: its `operation` is the
+//! `insightType`, its `resource` the call that is meant.
 
 mod operation;
 
 use super::{Parser, append_or_open};
 use crate::json::{self, Raw, Text, object};
 use crate::payload::{Payload, Rejects};
-use crate::value::{address, event_id};
+use crate::value::{address, event_id, outcome_of_status};
 use memchr::memmem;
-use operation::{Subject, Verb};
+use operation::{Subject, Verb, opened};
 use std::borrow::Cow;
 use telltale_schema::time::{UNKNOWN, parse_instant, parse_lenient};
-use telltale_schema::{Event, Events, Micros, Outcome, PrincipalKind};
+use telltale_schema::{Event, EventId, Events, Micros, Outcome, PrincipalKind};
 
 pub struct AwsCloudtrail;
 
 const NAME: &str = "aws_cloudtrail";
+
+/// What S3 has in the place of the account of a caller without credentials.
+const ANONYMOUS: &str = "ANONYMOUS_PRINCIPAL";
 
 impl Parser for AwsCloudtrail {
     fn name(&self) -> &'static str {
@@ -86,6 +94,7 @@ object! {
         access_key_id: Text<'a> = "accessKeyId",
         user_name: Text<'a> = "userName",
         invoked_by: Text<'a> = "invokedBy",
+        on_behalf_of: Option<Raw<'a>> = "onBehalfOf",
         session_context: SessionContext<'a> = "sessionContext",
     }
 
@@ -103,6 +112,22 @@ object! {
         creation_date: Text<'a> = "creationDate",
         mfa_authenticated: Text<'a> = "mfaAuthenticated",
     }
+
+    struct OnBehalfOf<'a> {
+        user_id: Text<'a> = "userId",
+    }
+
+    /// `additionalEventData` of a `SwitchRole`: ARNs of a user, or of a session.
+    struct Switch<'a> {
+        from: Text<'a> = "SwitchFrom",
+        to: Text<'a> = "SwitchTo",
+    }
+
+    struct Insight<'a> {
+        kind: Text<'a> = "insightType",
+        event_source: Text<'a> = "eventSource",
+        event_name: Text<'a> = "eventName",
+    }
 }
 
 /// Who acted: what `userIdentity` means.
@@ -115,25 +140,31 @@ struct Who<'a> {
 
 impl Record<'_> {
     fn append_to(&self, text: &str, events: &mut dyn Events) -> Result<(), String> {
-        let Some(name) = self.event_name.get() else {
-            return Err("`eventName` is missing".to_owned());
-        };
+        let Some(name) = self.event_name.get() else { return self.append_insight(text, events) };
         let user = &self.user_identity;
         let tenant = self.recipient_account_id.get().or(user.account_id.get());
         let service = self.event_source.get();
         let verb = operation::classify(service.unwrap_or_default(), name);
-        let who = user.who(self.session_credential_from_console.is("true"), verb);
-        let (outcome, status_code) = self.outcome();
+        let [mut asked, mut answered, mut added] = [String::new(), String::new(), String::new()];
+        let mut who = user.who(self.session_credential_from_console.is("true"), verb);
+        let (outcome, status_code) = self.outcome(text, verb);
         let subject = match verb.subject {
-            Subject::None => operation::Details::default(),
+            Subject::None | Subject::SwitchedRole => operation::Details::default(),
             _ => operation::details(
                 verb,
-                self.request_parameters,
-                self.response_elements,
+                opened(self.request_parameters, &mut asked),
+                opened(self.response_elements, &mut answered),
                 self.error_message.get(),
             ),
         };
-        let target = subject.target(verb, tenant, who.id.as_deref());
+        let switched = match verb.subject {
+            Subject::SwitchedRole => {
+                let switch = opened(json::field(text, "additionalEventData"), &mut added);
+                who.switched_by(switch.and_then(|raw| raw.read().ok()).unwrap_or_default())
+            }
+            _ => None,
+        };
+        let target = switched.or_else(|| subject.target(verb, tenant, who.id.as_deref()));
         let resource = self.resources.and_then(first_resource);
         let kind = subject.kind.unwrap_or(verb.kind);
         let source_identity = user.session_context.source_identity.get();
@@ -148,21 +179,17 @@ impl Record<'_> {
         let source_ip = self.source_ip_address.get().and_then(address);
         let credential = user.access_key_id.get();
         events.push(&Event {
-            event_id: match self.event_id.get() {
-                // A GUID: two accounts that log the same event log it once.
-                Some(id) => event_id(NAME, None, &[id]),
-                None => event_id(NAME, tenant, &[text]),
-            },
+            event_id: self.id(text, tenant),
             tenant,
             kind,
             operation: Some(name),
             service,
             outcome,
             status_code,
-            error_code: self.error_code.get(),
+            error_code: self.error_code.get().filter(|_| outcome != Outcome::Success),
             principal_id: who.id.as_deref(),
             principal_kind: who.kind.unwrap_or(PrincipalKind::Unknown),
-            principal_name: user.user_name.get(),
+            principal_name: user.name(),
             target_id: target.as_deref(),
             delegation_chain: &chain[..links],
             credential_id: credential,
@@ -187,6 +214,34 @@ impl Record<'_> {
         Ok(())
     }
 
+    /// CloudTrail Insights: what CloudTrail found unusual, without a caller.
+    fn append_insight(&self, text: &str, events: &mut dyn Events) -> Result<(), String> {
+        let insight = json::field(text, "insightDetails").filter(|raw| raw.is_object());
+        let insight: Insight<'_> =
+            insight.and_then(|raw| raw.read().ok()).ok_or("`eventName` is missing")?;
+        let tenant = self.recipient_account_id.get();
+        events.push(&Event {
+            event_id: self.id(text, tenant),
+            tenant,
+            operation: insight.kind.get(),
+            service: insight.event_source.get(),
+            resource: insight.event_name.get(),
+            principal_kind: PrincipalKind::System,
+            region: self.aws_region.get(),
+            raw: Some(text),
+            ..Event::new(NAME, self.time())
+        });
+        Ok(())
+    }
+
+    fn id(&self, text: &str, tenant: Option<&str>) -> EventId {
+        match self.event_id.get() {
+            // A GUID: two accounts that log the same event log it once.
+            Some(id) => event_id(NAME, None, &[id]),
+            None => event_id(NAME, tenant, &[text]),
+        }
+    }
+
     fn time(&self) -> Micros {
         [&self.event_time, &self.timestamp]
             .into_iter()
@@ -195,18 +250,22 @@ impl Record<'_> {
             .unwrap_or(UNKNOWN)
     }
 
-    /// `errorCode` decides; a failed console sign-in has none and says so in `responseElements`.
-    fn outcome(&self) -> (Outcome, Option<i16>) {
+    /// `errorCode` decides; a failed sign-in has none and says so in `responseElements` (console)
+    /// or `serviceEventDetails` (IAM Identity Center).
+    fn outcome(&self, text: &str, verb: &Verb) -> (Outcome, Option<i16>) {
         let Some(code) = self.error_code.get() else {
-            let failed_login = self.response_elements.is_some_and(|response| {
-                response.0.len() < 200
-                    && memmem::find(response.0.as_bytes(), b"\"Failure\"").is_some()
-            });
+            let details = || json::field(text, "serviceEventDetails");
+            let failed_login = self.response_elements.is_some_and(says_failure)
+                || (verb.is_sign_in && details().is_some_and(says_failure));
             return match failed_login {
                 true => (Outcome::Failure, Some(401)),
                 false => (Outcome::Success, Some(200)),
             };
         };
+        // Some services, Managed Grafana for one, put an HTTP status here, of success too.
+        if let Ok(status @ 100..600) = code.parse::<i16>() {
+            return (outcome_of_status(status.into()), Some(status));
+        }
         let has = |part: &str| code.contains(part);
         if has("AccessDenied") || has("Unauthorized") || has("NotAuthorized") || has("Forbidden") {
             (Outcome::Denied, Some(403))
@@ -216,6 +275,7 @@ impl Record<'_> {
             || has("AuthFailure")
             || has("UnrecognizedClient")
             || has("InvalidIdentityToken")
+            || has("InvalidTokenException")
             || has("IncompleteSignature")
             || has("MissingAuthenticationToken")
             || has("InvalidAccessKeyId")
@@ -244,63 +304,54 @@ impl<'a> UserIdentity<'a> {
             || arn.is_some_and(|arn| resource_of(arn).starts_with("assumed-role/"));
         if is_session {
             let id = issuer.map(Cow::Borrowed).or_else(|| arn.and_then(role_of_session));
-            let session = arn
-                .and_then(|arn| arn.rsplit_once('/').map(|(_, session)| session))
-                .or_else(|| self.principal_id.get()?.split_once(':').map(|(_, session)| session));
-            let role = resource_of(id.as_deref().unwrap_or_default());
-            let name = role.rsplit_once('/').map_or(role, |(_, name)| name);
-            let kind = if role.starts_with("role/aws-service-role/")
-                || name.starts_with("AWSServiceRoleFor")
-            {
-                PrincipalKind::System
-            } else if name.starts_with("AWSReservedSSO_") {
-                PrincipalKind::Human
-            } else if session.is_some_and(is_instance) {
-                PrincipalKind::Workload
-            } else {
-                PrincipalKind::Role
-            };
-            return Who {
-                id: id.or_else(|| self.principal_id.get().map(Cow::Borrowed)),
-                kind: Some(kind),
-                session,
-            };
+            return Who::in_session(
+                id.or_else(|| self.unique_id().0.map(Cow::Borrowed)),
+                arn.and_then(name_of_session).or_else(|| self.unique_id().1),
+            );
         }
         let mfa = self.session_context.attributes.mfa_authenticated.is("true");
         match kind {
             Some("Root") => Who::of(arn.or(self.account_id.get()), PrincipalKind::Human),
-            Some("IAMUser") if console || mfa || verb.is_sign_in => Who::of(
-                arn.or(self.user_name.get()).or(self.principal_id.get()),
-                PrincipalKind::Human,
-            ),
-            Some("IAMUser") => Who::of(
-                arn.or(self.user_name.get()).or(self.principal_id.get()),
-                PrincipalKind::ServiceAccount,
-            ),
+            Some("IAMUser") => {
+                let id = arn.or(self.name()).or(self.principal_id.get());
+                let kind = match id {
+                    None if verb.is_sign_in => PrincipalKind::Anonymous,
+                    _ if console || mfa || verb.is_sign_in => PrincipalKind::Human,
+                    _ => PrincipalKind::ServiceAccount,
+                };
+                Who::of(id, kind)
+            }
             Some("AWSService") => Who::of(self.invoked_by.get().or(arn), PrincipalKind::System),
             Some("FederatedUser") => Who {
-                session: arn.and_then(|arn| arn.rsplit_once('/').map(|(_, session)| session)),
+                session: arn.and_then(name_of_session),
                 ..Who::of(issuer.or(arn), PrincipalKind::Unknown)
             },
             Some("WebIdentityUser") => {
                 Who::of(self.user_name.get().or(self.principal_id.get()), PrincipalKind::Workload)
             }
-            Some("SAMLUser" | "IdentityCenterUser" | "Directory") => {
-                Who::of(self.user_name.get().or(self.principal_id.get()), PrincipalKind::Human)
+            Some("SAMLUser" | "IdentityCenterUser" | "Directory") => Who::of(
+                self.identity_center_user().or(self.user_name.get()).or(self.principal_id.get()),
+                PrincipalKind::Human,
+            ),
+            Some("AWSAccount")
+                if self.account_id.is(ANONYMOUS) || self.principal_id.is(ANONYMOUS) =>
+            {
+                Who::of(Some(ANONYMOUS), PrincipalKind::Anonymous)
             }
             // A caller of another account is known by its unique id, a session's name behind it.
             Some("AWSAccount") => {
-                let id = arn.or_else(|| {
-                    self.principal_id.get().map(|id| id.split_once(':').map_or(id, |(id, _)| id))
-                });
-                let session = self.principal_id.get().and_then(|id| id.split_once(':'));
+                let (unique, session) = self.unique_id();
                 Who {
-                    session: session.map(|(_, session)| session),
-                    ..Who::of(id.or(self.account_id.get()), PrincipalKind::Unknown)
+                    session,
+                    ..Who::of(arn.or(unique).or(self.account_id.get()), PrincipalKind::Unknown)
                 }
             }
             None if self.invoked_by.get().is_some() => {
                 Who::of(self.invoked_by.get(), PrincipalKind::System)
+            }
+            // What IAM Identity Center called its users before `IdentityCenterUser`.
+            Some("Unknown") if let Some(user) = self.identity_center_user() => {
+                Who::of(Some(user), PrincipalKind::Human)
             }
             _ => Who::of(
                 arn.or(self.user_name.get()).or(self.principal_id.get()).or(self.account_id.get()),
@@ -308,12 +359,70 @@ impl<'a> UserIdentity<'a> {
             ),
         }
     }
+
+    /// `userName`, which is hidden where a sign-in failed because there is no such user: it may be
+    /// a password that was typed into the wrong field.
+    fn name(&self) -> Option<&str> {
+        self.user_name.get().filter(|name| *name != "HIDDEN_DUE_TO_SECURITY_REASONS")
+    }
+
+    /// `principalId` taken apart: the id that AWS gave, and behind a colon the session's name.
+    fn unique_id(&self) -> (Option<&str>, Option<&str>) {
+        match self.principal_id.get().map(|id| id.split_once(':').ok_or(id)) {
+            Some(Ok((id, session))) => (Some(id), Some(session)),
+            Some(Err(id)) => (Some(id), None),
+            None => (None, None),
+        }
+    }
+
+    /// The user's id in its identity store, which it keeps when it is renamed.
+    fn identity_center_user(&self) -> Option<&'a str> {
+        self.on_behalf_of?.read::<OnBehalfOf<'a>>().ok()?.user_id.borrowed()
+    }
 }
 
 impl<'a> Who<'a> {
     fn of(id: Option<&'a str>, kind: PrincipalKind) -> Self {
         Self { id: id.map(Cow::Borrowed), kind: Some(kind), session: None }
     }
+
+    /// A session of the role `id`.
+    fn in_session(id: Option<Cow<'a, str>>, session: Option<&'a str>) -> Self {
+        let role = resource_of(id.as_deref().unwrap_or_default());
+        let name = role.rsplit_once('/').map_or(role, |(_, name)| name);
+        let kind = if role.starts_with("role/aws-service-role/")
+            || name.starts_with("AWSServiceRoleFor")
+        {
+            PrincipalKind::System
+        } else if name.starts_with("AWSReservedSSO_") {
+            PrincipalKind::Human
+        } else if session.is_some_and(is_instance) {
+            PrincipalKind::Workload
+        } else {
+            PrincipalKind::Role
+        };
+        Self { id, kind: Some(kind), session }
+    }
+
+    /// Puts the caller of `SwitchRole` in the place of the session that it got, which is whom the
+    /// record names, and gives the role of that session.
+    fn switched_by(&mut self, switch: Switch<'a>) -> Option<Cow<'a, str>> {
+        let to = switch.to.borrowed().map(|to| role_of_session(to).unwrap_or(Cow::Borrowed(to)));
+        let Some(from) = switch.from.borrowed() else { return to };
+        let caller = match role_of_session(from) {
+            Some(role) => Self::in_session(Some(role), name_of_session(from)),
+            None => Self::of(Some(from), PrincipalKind::Human),
+        };
+        let session = std::mem::replace(self, caller);
+        to.or(session.id)
+    }
+}
+
+/// Whether the short answer of a sign-in is `{"ConsoleLogin":"Failure"}` or the like, be it as an
+/// object or as a string with one in it.
+fn says_failure(raw: Raw<'_>) -> bool {
+    let word = if raw.0.starts_with('"') { "\"Failure\\\"" } else { "\"Failure\"" };
+    raw.0.len() < 200 && memmem::find(raw.0.as_bytes(), word.as_bytes()).is_some()
 }
 
 /// What an ARN names, behind its fifth colon; all of what is no ARN.
@@ -328,6 +437,11 @@ fn role_of_session(arn: &str) -> Option<Cow<'_, str>> {
     let name = rest.split('/').next()?;
     let (partition, account) = head.split_once(":sts::")?;
     Some(Cow::Owned(format!("{partition}:iam::{account}:role/{name}")))
+}
+
+/// `SESSION` of `arn:aws:sts::1:assumed-role/NAME/SESSION`.
+fn name_of_session(arn: &str) -> Option<&str> {
+    arn.rsplit_once('/').map(|(_, session)| session)
 }
 
 /// `i-` and hexadecimal digits: the session that EC2 delivers to an instance.

@@ -6,7 +6,8 @@
 //! Who acted is `authenticationInfo`, which is `{}` in some denied calls and has only a
 //! `principalSubject` for federated callers. Whom a service account was borrowed through stands in
 //! `serviceAccountDelegationInfo`, first caller first; whose token an IAM Credentials call asked for
-//! in `request.name` by e-mail and in `resourceName` by number. `status` is missing or `{}` when all
+//! in `request.name` by e-mail and in `resourceName` by number; as whom a caller was not let act in a
+//! cluster of GKE only in the text of `response`. `status` is missing or `{}` when all
 //! went well; `error_code` is the name of its gRPC code. A sink repeats entries: `insertId`,
 //! `timestamp` and `logName` together say which are the same.
 
@@ -14,6 +15,7 @@ mod kind;
 mod principal;
 mod record;
 
+use super::kubernetes_audit::refused_impersonation;
 use super::{Parser, append_or_open};
 use crate::json::{self, Object, Raw};
 use crate::payload::{Payload, Rejects};
@@ -21,7 +23,7 @@ use crate::value::{event_id, outcome_of_status};
 use kind::kind_of_call;
 use memchr::memmem;
 use principal::principal_kind;
-use record::{AuditLog, Body, Delegation, Labels, LogEntry, Metadata, PolicyDelta};
+use record::{Answer, AuditLog, Body, Delegation, Labels, LogEntry, Metadata, PolicyDelta};
 use record::{RequestMetadata, ServiceData};
 use serde::Deserialize;
 use std::fmt::Write;
@@ -98,10 +100,23 @@ impl LogEntry<'_> {
         let labels = self.resource.get().and_then(|resource| resource.labels.get());
         let service = audit.service_name.get();
         let method = audit.method_name.get().unwrap_or_default();
-        let details = Details::of(audit, kind_of_call(service, method), service, method);
+        let status = audit.status.get().map(|status| status.code.0.unwrap_or(0));
+        let refused = audit
+            .response
+            .filter(|_| status == Some(7) && method.starts_with("io.k8s."))
+            .and_then(|response| response.read::<Answer<'_>>().ok()?.message)
+            .and_then(|message| refused_impersonation(message, &mut scratch.target));
+        let kind = match refused {
+            Some(_) => Kind::Impersonation,
+            None => kind_of_call(service, method),
+        };
+        let details = Details::of(audit, kind, service, method);
 
         let email_id = labels.and_then(|labels| labels.email_id.get());
-        let target = details.target(audit, email_id, &mut scratch.target);
+        let target = match refused {
+            Some(told) => told.then_some(scratch.target.as_str()),
+            None => details.target(audit, email_id, &mut scratch.target),
+        };
         let delegated = who.and_then(|who| who.service_account_delegation_info);
         let delegated: Vec<Object<Delegation<'_>>> =
             delegated.and_then(|raw| raw.read().ok()).unwrap_or_default();
@@ -110,7 +125,6 @@ impl LogEntry<'_> {
             details.chain(&delegated, principal, target, &mut chain);
         }
 
-        let status = audit.status.get().map(|status| status.code.0.unwrap_or(0));
         let failed = method.ends_with(".loginFailure");
         let (http, error_code) = http_status(status.unwrap_or(0));
         let outcome = if failed { Outcome::Failure } else { outcome_of_status(http.into()) };

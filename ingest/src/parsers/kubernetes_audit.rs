@@ -7,12 +7,15 @@
 //! `RequestReceived`, knows no outcome. `operation` is the `verb`, `service` the API group (`core`
 //! for the unnamed one), `resource` is `namespace/resource/name/subresource` with what there is of
 //! it, or the path of a URL that is no resource. Events of 2017 have `timestamp` alone.
+//!
+//! Whom a caller acted as is `impersonatedUser`. A caller that may not has none: whom it asked for
+//! stands in `responseStatus.message`, be it a user, a service account, a node or a group.
 
 mod act;
 mod principal;
 mod record;
 
-pub(super) use act::kind_of;
+pub(super) use act::{kind_of, refused_impersonation};
 pub(super) use principal::kind_of_name;
 
 use super::{Parser, append_or_open};
@@ -22,7 +25,7 @@ use crate::value::{address, event_id, outcome_of_status};
 use act::Act;
 use memchr::memmem;
 use principal::credential;
-use record::{Annotations, AuditEvent, ObjectRef, User};
+use record::{Annotations, AuditEvent, ObjectRef, ResponseStatus, User};
 use std::fmt::Write;
 use telltale_schema::time::{Micros, parse_instant};
 use telltale_schema::{Event, EventId, Events, Kind, Outcome, PrincipalKind};
@@ -132,33 +135,38 @@ impl AuditEvent<'_> {
         let object = self.object_ref.get();
         let verb = self.verb.get().unwrap_or_default();
         let acts_as = self.impersonated_user.get().and_then(|user| user.username.get());
-        let act = Act::of(self, verb, &mut scratch.target);
+        let status = self.response_status.get();
+        let code = status.and_then(|status| status.code.0).filter(|code| *code != 0);
+        let act = status
+            .filter(|status| acts_as.is_none() && outcome_of(status, code) == Outcome::Denied)
+            .and_then(|status| refused_impersonation(status.message?, &mut scratch.target))
+            .map(|target| Act { kind: Kind::Impersonation, target })
+            .unwrap_or_else(|| Act::of(self, verb, &mut scratch.target));
         let issues_token = act.kind == Kind::TokenIssued;
 
         // Annotations are looked into only for what nothing else says.
-        let status = self.response_status.get();
-        let code = status.and_then(|status| status.code.0).filter(|code| *code != 0);
         let annotations: Annotations<'_> = match self.annotations {
             Some(raw) if code.is_none() || issues_token => raw.read().unwrap_or_default(),
             _ => Annotations::default(),
         };
-        let outcome = match code {
-            Some(code) => outcome_of_status(code),
-            None if annotations.decision.is("forbid") => Outcome::Denied,
-            None if status.is_some_and(|status| status.status.is("Failure")) => Outcome::Error,
-            None if self.stage.is("Panic") => Outcome::Error,
-            None => Outcome::Unknown,
+        let outcome = match status.map_or(Outcome::Unknown, |status| outcome_of(status, code)) {
+            _ if code.is_none() && annotations.decision.is("forbid") => Outcome::Denied,
+            Outcome::Unknown if self.stage.is("Panic") => Outcome::Error,
+            outcome => outcome,
         };
         let failed = !matches!(outcome, Outcome::Success | Outcome::Unknown);
 
         let (credential_id, credential_kind) = credential(extra);
-        let both = [username.unwrap_or_default(), acts_as.unwrap_or_default()];
+        let target = acts_as.or(act.target.then_some(scratch.target.as_str()));
+        let kind = if acts_as.is_some() { Kind::Impersonation } else { act.kind };
+        let chain = [username.unwrap_or_default(), target.unwrap_or_default()];
+        let impersonates = kind == Kind::Impersonation && chain.iter().all(|link| !link.is_empty());
         let ip = self.source_ips.get().and_then(address);
         let tenant = self.cluster.get().and_then(|cluster| cluster.name.get());
         events.push(&Event {
             event_id: self.id(tenant, event_time, record, &mut scratch.time),
             tenant,
-            kind: if acts_as.is_some() { Kind::Impersonation } else { act.kind },
+            kind,
             operation: self.verb.get(),
             service: object.and_then(|object| {
                 object.resource.get().map(|_| object.api_group.get().unwrap_or("core"))
@@ -169,8 +177,8 @@ impl AuditEvent<'_> {
             principal_id: username,
             principal_kind: user.map_or(PrincipalKind::Unknown, User::principal_kind),
             principal_name: extra.and_then(|extra| extra.canonical_arn.get()),
-            target_id: acts_as.or(act.target.then_some(scratch.target.as_str())),
-            delegation_chain: if acts_as.is_some() && username.is_some() { &both } else { &[] },
+            target_id: target,
+            delegation_chain: if impersonates { &chain } else { &[] },
             credential_id,
             credential_kind,
             issued_credential_id: annotations.issued_credential_id.get().filter(|_| issues_token),
@@ -207,6 +215,18 @@ impl AuditEvent<'_> {
         let stays_open = verb == "watch"
             || matches!(subresource, Some("exec" | "attach" | "portforward" | "proxy" | "log"));
         self.stage.is(if stays_open { "ResponseStarted" } else { "ResponseComplete" })
+    }
+}
+
+/// How a request ended by `responseStatus` alone: its code, else its words.
+fn outcome_of(status: &ResponseStatus<'_>, code: Option<i64>) -> Outcome {
+    match (code, status.status.get(), status.reason.get()) {
+        (Some(code), ..) => outcome_of_status(code),
+        (None, Some("Success"), _) => Outcome::Success,
+        (None, Some("Failure"), Some("Forbidden")) => Outcome::Denied,
+        (None, Some("Failure"), Some("Unauthorized")) => Outcome::Failure,
+        (None, Some("Failure"), _) => Outcome::Error,
+        (None, ..) => Outcome::Unknown,
     }
 }
 

@@ -1,11 +1,13 @@
 //! Okta System Log, as `/api/v1/logs`, log streaming and event hooks give it: one JSON object for
 //! each event. Data lakes that write the keys in lower case and times without zone are read too.
 //!
-//! Who acted is `actor.alternateId`, or `actor.id` where that is missing or `unknown`; whom it
-//! concerns is the first user, app user or app of `target`. The credential is the API token of the
-//! call (`requestApiTokenId`), else the session, else the device token.
+//! Who acted is `actor.alternateId`, or `actor.id` where that is missing or `unknown`; nobody where
+//! both are, as where somebody signs in as a user who does not exist. Whom it concerns is the first
+//! user, app user or app of `target`. The credential is the API token of the call
+//! (`requestApiTokenId`), else the session, else the device token.
 //! Okta says `FAILURE` both for a wrong password and for an operation that went wrong; only the
-//! former is the outcome `failure`. It reports no latency.
+//! former is the outcome `failure`. It reports no latency. An event whose `published` is no time has
+//! none.
 //! <https://developer.okta.com/docs/reference/api/system-log/>
 
 mod kind;
@@ -69,9 +71,8 @@ impl LogEvent<'_> {
     /// Errors: why the record is no event.
     fn append_to(&self, record: &str, events: &mut dyn Events) -> Result<(), String> {
         let operation = self.event_type.get();
-        let event_time = match self.published.get() {
-            Some(text) => parse_lenient(text)
-                .ok_or_else(|| format!("`published` is not RFC 3339: {text:?}"))?,
+        let event_time = match self.published.get().and_then(parse_lenient) {
+            Some(at) => at,
             None if operation.is_none() => return Err("`eventType` is missing".to_owned()),
             None => UNKNOWN,
         };
@@ -162,6 +163,8 @@ fn names<'t>(actor: &'t Actor<'_>) -> (Option<&'t str>, Option<&'t str>) {
 
 fn principal_kind(actor: &Actor<'_>) -> PrincipalKind {
     match actor.kind.get().unwrap_or_default() {
+        // Whoever signs in as a user that does not exist.
+        "User" if names(actor) == (None, None) => PrincipalKind::Anonymous,
         "User" => PrincipalKind::Human,
         // OAuth clients that act for themselves.
         "PublicClientApp" | "OAuth2Client" | "ServiceAccount" => PrincipalKind::ServiceAccount,

@@ -1,5 +1,6 @@
 //! What a CloudTrail `eventName` is about: its kind, whom it acts on, what it mints.
 
+use super::role_of_session;
 use crate::json::{Raw, Text, object};
 use std::borrow::Cow;
 use telltale_schema::Kind;
@@ -19,6 +20,8 @@ pub(super) enum Subject {
     None,
     /// A role to be assumed: `requestParameters.roleArn`.
     AssumedRole,
+    /// A role of the console: `additionalEventData`.
+    SwitchedRole,
     /// An IAM user or role, the caller itself when none is named.
     Identity,
     /// A secret or parameter that is read or changed.
@@ -31,6 +34,8 @@ const fn verb(kind: Kind, subject: Subject) -> Verb {
 
 static API_CALL: Verb = verb(Kind::ApiCall, Subject::None);
 static ASSUME_ROLE: Verb = verb(Kind::Impersonation, Subject::AssumedRole);
+static SWITCH_ROLE: Verb =
+    Verb { kind: Kind::Impersonation, subject: Subject::SwitchedRole, is_sign_in: true };
 static FEDERATED_ROLE: Verb = verb(Kind::TokenIssued, Subject::AssumedRole);
 static TOKEN_ISSUED: Verb = verb(Kind::TokenIssued, Subject::Identity);
 static SIGN_IN: Verb =
@@ -57,10 +62,14 @@ pub(super) fn classify(service: &str, name: &str) -> &'static Verb {
             _ => &API_CALL,
         },
         "signin" => match name {
-            "SwitchRole" | "ExitRole" => &ASSUME_ROLE,
+            "SwitchRole" => &SWITCH_ROLE,
+            // Back to whom one was, which is in no record.
+            "ExitRole" => &API_CALL,
             "GetSigninToken" => &TOKEN_ISSUED,
             _ => &SIGN_IN,
         },
+        // The agent of a node asks in the name of a pod.
+        "eks-auth" if name == "AssumeRoleForPodIdentity" => &ASSUME_ROLE,
         "rolesanywhere" if name == "CreateSession" => &FEDERATED_ROLE,
         "sso" | "sso-oauth" | "signin-oauth" => match name {
             "GetRoleCredentials" | "CreateToken" | "CreateTokenWithIAM" => &TOKEN_ISSUED,
@@ -195,6 +204,8 @@ pub(super) struct Details<'a> {
     user_name: Text<'a>,
     role_name: Text<'a>,
     denied_role: Option<&'a str>,
+    /// The session that was got, for calls that name no role.
+    session_arn: Text<'a>,
     pub resource: Text<'a>,
     /// The key that was minted.
     pub issued: Text<'a>,
@@ -224,6 +235,11 @@ object! {
         service_specific_credential: Option<Issued<'a>> = "serviceSpecificCredential",
         credential_set: Option<Vec<CredentialSet<'a>>> = "credentialSet",
         key_pair_id: Text<'a> = "keyPairId",
+        assumed_role_user: Option<AssumedRoleUser<'a>> = "assumedRoleUser",
+    }
+
+    struct AssumedRoleUser<'a> {
+        arn: Text<'a> = "arn",
     }
 
     struct CredentialSet<'a> {
@@ -233,6 +249,17 @@ object! {
     struct Issued<'a> {
         access_key_id: Text<'a> = "accessKeyId",
         service_specific_credential_id: Text<'a> = "serviceSpecificCredentialId",
+    }
+}
+
+/// Parameters or an answer that Athena and what reads through it give as JSON in a string, as JSON.
+pub(super) fn opened<'t>(raw: Option<Raw<'t>>, text: &'t mut String) -> Option<Raw<'t>> {
+    match raw {
+        Some(raw) if raw.0.starts_with('"') => {
+            *text = raw.read().ok()?;
+            Some(Raw(text))
+        }
+        raw => raw,
     }
 }
 
@@ -265,6 +292,7 @@ pub(super) fn details<'a>(
             (None, Some(issued)) => issued.service_specific_credential_id,
             (None, None) => answer.key_pair_id,
         };
+        details.session_arn = answer.assumed_role_user.unwrap_or_default().arn;
     }
     if verb.subject == Subject::AssumedRole && details.role_arn.get().is_none() {
         details.denied_role = error_message.and_then(denied_role);
@@ -303,17 +331,21 @@ fn denied_role(message: &str) -> Option<&str> {
 impl<'a> Details<'a> {
     /// The identity that was acted as or on.
     ///
-    /// IAM names a user or role without its account, which is the caller's own, and leaves the
-    /// user out when it is the caller.
+    /// IAM names a user or role without its account and partition, which are the caller's own, and
+    /// leaves the user out when it is the caller.
     pub fn target<'b>(
         &'b self,
         verb: &Verb,
         tenant: Option<&str>,
         caller: Option<&'b str>,
     ) -> Option<Cow<'b, str>> {
+        let partition = || caller?.strip_prefix("arn:")?.split(':').next();
         let made = |kind: &str, name: &str| match tenant {
             _ if name.starts_with("arn:") => Cow::Owned(name.to_owned()),
-            Some(account) => Cow::Owned(format!("arn:aws:iam::{account}:{kind}/{name}")),
+            Some(account) => {
+                let partition = partition().unwrap_or("aws");
+                Cow::Owned(format!("arn:{partition}:iam::{account}:{kind}/{name}"))
+            }
             None => Cow::Owned(name.to_owned()),
         };
         match verb.subject {
@@ -322,6 +354,7 @@ impl<'a> Details<'a> {
                 .get()
                 .or(self.denied_role)
                 .map(Cow::Borrowed)
+                .or_else(|| self.session_arn.get().and_then(role_of_session))
                 .or_else(|| self.role_name.get().map(|name| made("role", name))),
             Subject::Identity => {
                 if let Some(name) = self.user_name.get() {
@@ -343,7 +376,7 @@ impl<'a> Details<'a> {
                 .then(|| caller.map(Cow::Borrowed))
                 .flatten()
             }
-            Subject::Secret | Subject::None => None,
+            Subject::SwitchedRole | Subject::Secret | Subject::None => None,
         }
     }
 }

@@ -1,16 +1,18 @@
-//! The agent's console: what each line says, and what earlier lines of the same payload said.
+//! The console of an agent or a task, with what the SDK logs there: what each line says, and what
+//! earlier lines of the same payload said.
 
 use super::line::Line;
-use super::{LOG, Place, unmasked, worker_and_run};
+use super::{LOG, Place, is_own_logger, server, unmasked, worker_and_run};
 use std::collections::VecDeque;
 use telltale_schema::{Event, Events, Kind, Micros, Outcome, PrincipalKind};
 
-/// Whether a line is one that only an agent writes. A few of its lines are too plain to tell
-/// (`Received new token`, `key = value`): they are read, but they do not decide what a file is.
-pub(super) fn recognises(text: &str) -> bool {
-    match Said::of(text) {
-        Some(Said::NewToken | Said::Setting { .. }) | None => false,
-        Some(_) => true,
+/// Whether a line is one that only an agent or the SDK writes. A few of its lines are too plain to
+/// tell without the name of its logger (`Received new token`, `key = value`): they are read, but
+/// they do not decide what a file is.
+pub(super) fn recognises(line: &Line<'_>) -> bool {
+    match Said::of(line.text) {
+        Some(Said::NewToken | Said::Setting { .. }) => line.logger.is_some_and(is_own_logger),
+        said => said.is_some(),
     }
 }
 
@@ -49,7 +51,7 @@ impl<'a> Console<'a> {
         let credential_id = event.credential_id.or(self.access_key);
         events.push(&Event {
             event_id: place.event_id(line.at),
-            service: Some("agent"),
+            service: Some(if line.logger.is_some_and(is_own_logger) { "sdk" } else { "agent" }),
             principal_id: principal,
             principal_kind: match principal {
                 Some(_) => PrincipalKind::Workload,
@@ -78,7 +80,9 @@ impl<'a> Console<'a> {
             Said::Setting { key: "agent.worker_id", value } => {
                 self.worker = Some(value).filter(|value| !value.is_empty()).or(self.worker);
             }
-            Said::Setting { key: "api.credentials.access_key", value } | Said::AccessKey(value) => {
+            Said::Setting { key: "api.credentials.access_key", value }
+            | Said::AccessKey(value)
+            | Said::Refreshing { key: value } => {
                 self.access_key = unmasked(value).or(self.access_key);
             }
             Said::Version(version) => self.version = Some(version),
@@ -124,6 +128,16 @@ enum Said<'a> {
     OwnerUnsupported,
     OwnerRoleRefused,
     NewToken,
+    /// A new token is asked for with this access key.
+    Refreshing {
+        key: &'a str,
+    },
+    /// What the server answered to a call of the SDK.
+    Failed {
+        endpoint: &'a str,
+        status: i16,
+        message: &'a str,
+    },
     /// `Failed getting token (error 401 from …): …`
     TokenRefused {
         status: Option<i16>,
@@ -133,7 +147,7 @@ enum Said<'a> {
         key: &'a str,
         value: &'a str,
     },
-    /// A line of an agent that tells nothing here.
+    /// A line that tells nothing here.
     Banner,
 }
 
@@ -227,6 +241,9 @@ impl<'a> Said<'a> {
                 ..event(Kind::Impersonation, "--use-owner-token", Outcome::Denied)
             },
             Self::NewToken => event(Kind::TokenIssued, "Received new token", Outcome::Success),
+            Self::Failed { endpoint, status, message } => {
+                server::answered(endpoint, status, Some(message), at)
+            }
             Self::TokenRefused { status } => Event {
                 status_code: status,
                 outcome: match status {
@@ -236,7 +253,9 @@ impl<'a> Said<'a> {
                 },
                 ..event(Kind::Authentication, "Failed getting token", Outcome::Failure)
             },
-            Self::Version(_) | Self::Setting { .. } | Self::Banner => return None,
+            Self::Version(_) | Self::Setting { .. } | Self::Refreshing { .. } | Self::Banner => {
+                return None;
+            }
         })
     }
 }
@@ -256,10 +275,15 @@ fn pulled(text: &str) -> Option<Said<'_>> {
         .then_some(Said::Pulled { task, worker })
 }
 
-/// `Running task '<id>'`, or `Received new token`.
+/// `Running task '<id>'`, `Refreshing token from <url> (access_key=<id>, exp=<time>)` or
+/// `Received new token`.
 fn running(text: &str) -> Option<Said<'_>> {
     if text == "Received new token" {
         return Some(Said::NewToken);
+    }
+    if let Some(rest) = text.strip_prefix("Refreshing token from ") {
+        let key = rest.split_once(" (access_key=")?.1.split([',', ')']).next()?;
+        return Some(Said::Refreshing { key });
     }
     let task = text.strip_prefix("Running task '")?.strip_suffix('\'')?;
     is_id(task).then_some(Said::Running { task })
@@ -296,6 +320,16 @@ fn vault(text: &str) -> Option<Said<'_>> {
     })
 }
 
+/// `Action failed <401/22: tasks.get_all/v2.10 (Unauthorized (…))> (id=…)`
+fn failed(text: &str) -> Option<Said<'_>> {
+    let (status, rest) = text.strip_prefix("Action failed <")?.split_once('/')?;
+    let (_subcode, rest) = rest.split_once(": ")?;
+    let (call, rest) = rest.split_once(" (")?;
+    let endpoint = call.split('/').next().filter(|endpoint| endpoint.contains('.'))?;
+    let message = rest.split_once(")>").map_or(rest, |(message, _)| message);
+    Some(Said::Failed { endpoint, status: status.parse().ok()?, message })
+}
+
 fn idle(text: &str) -> Option<Said<'_>> {
     let queue = text.strip_prefix("No tasks in queue ").is_some_and(is_id);
     (queue || text.starts_with("No tasks in Queues, sleeping for ")).then_some(Said::Banner)
@@ -328,9 +362,13 @@ fn refusal(text: &str) -> Option<Said<'_>> {
             user: quoted("as the user '")?,
             task: quoted("for the task '")?,
         }),
-        () if rest.starts_with("Server does not support --use-owner-token option") => {
+        // Old agents call it `Apiserver`.
+        () if rest.starts_with("Server does not support --use-owner-token option")
+            || rest.starts_with("Apiserver does not support --use-owner-token option") =>
+        {
             Some(Said::OwnerUnsupported)
         }
+        () if rest.starts_with("Action failed <") => failed(rest),
         () if rest.starts_with("User role not suitable for --use-owner-token option") => {
             Some(Said::OwnerRoleRefused)
         }
@@ -365,20 +403,28 @@ mod tests {
             format!("Error: Could not login as the user 'u1' for the task '{TASK}', skipping"),
             "Loaded administrator vault for user u1: defaults".to_owned(),
             "clearml_agent: ERROR: Failed getting token (error 401 from http://a): no".to_owned(),
+            "clearml_agent: ERROR: Apiserver does not support --use-owner-token option".to_owned(),
+            "2024-05-12 10:00:00,123 - clearml.session - INFO - Received new token".to_owned(),
+            "2024-05-12 10:00:00,123 - clearml.Task - ERROR - Action failed <400/110: \
+             tasks.stopped/v2.10 (Invalid task status)> (task=1)"
+                .to_owned(),
         ] {
-            assert!(recognises(&text), "{text}");
+            assert!(recognises(&Line::of(&text)), "{text}");
         }
         for text in [
             "What a ClearML agent writes to its console, and one line of the API server's log.",
             "task 1 pulled from 2 by worker 3",
             "Running task 'build'",
             "Received new token",
+            "2024-05-12 10:00:00,123 - billing.session - INFO - Received new token",
+            "Action failed <mount>: no such device (retry)",
+            "Refreshing token from the cache",
             "agent.name = a1",
             "Using environment variables",
             "Loaded the vault for users",
             "# ClearML",
         ] {
-            assert!(!recognises(text), "{text}");
+            assert!(!recognises(&Line::of(text)), "{text}");
         }
     }
 

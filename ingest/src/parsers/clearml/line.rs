@@ -19,8 +19,8 @@ pub(super) struct Line<'a> {
 impl<'a> Line<'a> {
     /// Takes off, in this order and each where it is there: the service's name of docker compose
     /// (`agent-1  | `), a time (RFC 3339, a logger's, or epoch milliseconds), the stream of a
-    /// container log (`stdout F `), the rest of a Python logger's or a web download's prefix, or
-    /// the API server's brackets.
+    /// container log (`stdout F `), the logger's own time behind that of a collector, the rest of a
+    /// Python logger's or a web download's prefix, or the API server's brackets.
     pub fn of(record: &'a str) -> Self {
         let mut line = Line { text: record, ..Line::default() };
         if let Some((name, rest)) = record.split_once("| ")
@@ -30,26 +30,23 @@ impl<'a> Line<'a> {
         {
             line.text = rest.trim_start();
         }
-        if let Some((at, rest)) = leading_time(line.text) {
+        for _collector_and_logger in 0..2 {
+            let Some((at, rest)) = leading_time(line.text) else { break };
             line.at = Some(at);
-            line.text = rest;
-            line.strip_after_time();
+            line.text = without_stream(rest);
         }
+        line.strip_logger();
         if line.text.starts_with('[') {
             line.strip_brackets();
         }
         line
     }
 
-    fn strip_after_time(&mut self) {
-        let text = self.text;
-        for stream in ["stdout F ", "stderr F ", "stdout P ", "stderr P "] {
-            if let Some(rest) = text.strip_prefix(stream) {
-                self.text = rest;
-                return;
-            }
-        }
-        if let Some(rest) = text.strip_prefix("- ") {
+    /// `- logger - LEVEL - text`, `worker LEVEL text` or `LEVEL text`; the first two stand behind
+    /// a time only.
+    fn strip_logger(&mut self) {
+        let timed = self.at.is_some();
+        if let Some(rest) = self.text.strip_prefix("- ").filter(|_| timed) {
             let mut parts = rest.splitn(3, " - ");
             if let (Some(logger), Some(_), Some(said)) = (parts.next(), parts.next(), parts.next())
             {
@@ -58,11 +55,13 @@ impl<'a> Line<'a> {
             }
             return;
         }
-        let mut parts = text.splitn(3, ' ');
-        if let (Some(worker), Some(level), Some(said)) = (parts.next(), parts.next(), parts.next())
-            && matches!(level, "DEBUG" | "INFO" | "WARNING" | "WARN" | "ERROR" | "CRITICAL")
+        let Some((first, rest)) = self.text.split_once(' ') else { return };
+        if is_level(first) {
+            self.text = rest.trim_start();
+        } else if let Some((level, said)) = rest.split_once(' ').filter(|_| timed)
+            && is_level(level)
         {
-            self.worker = Some(worker);
+            self.worker = Some(first);
             self.text = said;
         }
     }
@@ -86,6 +85,17 @@ impl<'a> Line<'a> {
             };
         }
     }
+}
+
+fn is_level(word: &str) -> bool {
+    let levels = ["DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL"];
+    levels.iter().any(|level| level.eq_ignore_ascii_case(word))
+}
+
+/// The text behind the stream and the tag that a container's runtime writes before a line.
+fn without_stream(text: &str) -> &str {
+    let streams = ["stdout F ", "stderr F ", "stdout P ", "stderr P "];
+    streams.iter().find_map(|stream| text.strip_prefix(stream)).unwrap_or(text)
 }
 
 /// The time that a line begins with, and what follows it.
@@ -125,6 +135,15 @@ mod tests {
             (
                 "1715508000123 node:gpu0,1 INFO said",
                 Line { at, worker: Some("node:gpu0,1"), ..plain() },
+            ),
+            ("1715508000123 node:0 info said", Line { at, worker: Some("node:0"), ..plain() }),
+            ("1715508000123 info said", Line { at, ..plain() }),
+            ("DEBUG said", plain()),
+            ("agent-1  | INFO     said", plain()),
+            ("Information said", Line { text: "Information said", ..plain() }),
+            (
+                "2024-05-12T11:00:00Z stdout F 2024-05-12 10:00:00,123 - trains.Task - INFO - said",
+                Line { at, logger: Some("trains.Task"), ..plain() },
             ),
             (
                 "[2024-05-12 10:00:00,123] [9] [INFO] [clearml.service_repo] said",

@@ -6,6 +6,7 @@
 //!   worker is remembered from `pulled … by worker` and `agent.worker_id`, by task where it is
 //!   known; a worker that serves (`<worker>:service:<task>`) keeps the task in `session_id`.
 //!   Vaults are `secret_read` on their user; what `--use-owner-token` is refused is `impersonation`.
+//! - SDK: what it logs as `clearml.…` or `trains.…` about its tokens and about calls that failed.
 //! - API server: `[time] [pid] [level] [logger] message`, milliseconds behind a comma, UTC. It
 //!   knows calls, status, latency and refused impersonations, and no caller.
 //! - Gateway: any object with headers `X-ClearML-…` (or `X-Trains-…`, or `http_x_clearml_…`).
@@ -37,7 +38,7 @@ impl Parser for ClearMl {
     }
 
     fn help(&self) -> &'static str {
-        "ClearML agent console, API server log, gateway access log with X-ClearML headers"
+        "ClearML agent console, SDK log, API server log, gateway access log with X-ClearML headers"
     }
 
     fn source(&self) -> &'static str {
@@ -51,7 +52,7 @@ impl Parser for ClearMl {
         let line = Line::of(record);
         match line.logger {
             Some(logger) if line.is_server => is_own_logger(logger),
-            _ => console::recognises(line.text),
+            _ => console::recognises(&line),
         }
     }
 
@@ -80,7 +81,7 @@ impl Parser for ClearMl {
 }
 
 fn is_own_logger(logger: &str) -> bool {
-    ["clearml.", "trains."].iter().any(|own| logger.starts_with(own))
+    matches!(logger.split('.').next(), Some("clearml" | "trains"))
 }
 
 /// Where a record stands, for events that have neither an id nor a time.

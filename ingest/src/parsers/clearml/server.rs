@@ -38,22 +38,34 @@ fn returned(rest: &str, at: Micros) -> Option<Event<'_>> {
     };
     let status: i16 = status.trim().parse().ok()?;
     let took: f64 = took.trim().strip_suffix("ms")?.trim().parse().ok()?;
+    Some(Event {
+        latency_us: (took.is_finite() && took >= 0.0).then_some((took * 1000.0) as i64),
+        ..answered(endpoint, status, message, at)
+    })
+}
+
+/// A call of `endpoint` and the server's answer to it.
+pub(super) fn answered<'t>(
+    endpoint: &'t str,
+    status: i16,
+    message: Option<&'t str>,
+    at: Micros,
+) -> Event<'t> {
     let refusal = message.and_then(impersonation_refusal);
     let outcome = match (&refusal, message) {
         (Some(outcome), _) => *outcome,
         (None, Some(message)) => outcome_of(status, message),
         (None, None) => outcome_of_status(i64::from(status)),
     };
-    Some(Event {
+    Event {
         kind: if refusal.is_some() { Kind::Impersonation } else { kind_of(endpoint) },
         operation: Some(endpoint),
         outcome,
         status_code: Some(status),
         error_code: message.and_then(|message| code_of(message, status, refusal.is_some())),
         target_id: refusal.and(message).and_then(user_of),
-        latency_us: (took.is_finite() && took >= 0.0).then_some((took * 1000.0) as i64),
         ..Event::new(LOG, at)
-    })
+    }
 }
 
 /// The outcome of a refused `X-ClearML-Impersonate-As` or `Act-As`.

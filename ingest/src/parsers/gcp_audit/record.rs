@@ -183,6 +183,14 @@ pub(super) struct Body<'a> {
     pub(super) email: Text<'a>,
 }
 
+/// GKE: the `Status` that the API server answered a refused call with.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Answer<'a> {
+    #[serde(borrow)]
+    pub(super) message: Option<Raw<'a>>,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Metadata<'a> {

@@ -1,7 +1,8 @@
 //! What a request does.
 
 use super::record::{AuditEvent, RequestObject};
-use crate::json::Object;
+use crate::json::{self, Object, Raw, Text};
+use memchr::memmem;
 use telltale_schema::Kind;
 
 /// What a request does to identities and secrets.
@@ -63,6 +64,19 @@ impl Act {
     }
 }
 
+/// What stands between the quotes that `text` begins with, and what follows. Go quotes as JSON
+/// does, but for characters that are not printable; of a name with those nothing is said.
+fn quoted(text: &str) -> Option<(Text<'_>, &str)> {
+    let mut escaped = false;
+    let end = text.strip_prefix('"')?.bytes().position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    })?;
+    let (name, rest) = text.split_at(end + 2);
+    Some((json::from_str(name).unwrap_or_default(), rest))
+}
+
 /// Writes the user name of a service account; false when there is no name.
 fn service_account(namespace: Option<&str>, name: Option<&str>, into: &mut String) -> bool {
     into.clear();
@@ -74,9 +88,49 @@ fn service_account(namespace: Option<&str>, name: Option<&str>, into: &mut Strin
 }
 
 fn copy(text: Option<&str>, into: &mut String) -> bool {
+    prefixed("", text, into)
+}
+
+fn prefixed(prefix: &str, text: Option<&str>, into: &mut String) -> bool {
     into.clear();
+    into.push_str(prefix);
     into.push_str(text.unwrap_or_default());
     text.is_some()
+}
+
+/// Whether a text says that an impersonation was refused (`None` where it speaks of something else),
+/// and whether it tells of whom: then that is written into `target`.
+///
+/// `users "NAME" is forbidden: User "CALLER" cannot impersonate resource "users" in API group "" at
+/// the cluster scope`; `serviceaccounts` go on `in the namespace "NAMESPACE"`. A caller is refused at
+/// the first thing that it may not take on, so a group (`--as-group`) is told without the user. With
+/// constrained impersonation the verb is `impersonate:MODE`, or `impersonate-on:MODE:VERB` where the
+/// request itself is what it may not do as somebody else, who is not told.
+/// Source: `NewForbidden` in `apimachinery/pkg/api/errors`, `forbiddenMessage` in
+/// `apiserver/pkg/endpoints/handlers/responsewriters`, <https://kep.k8s.io/5284>.
+pub(in crate::parsers) fn refused_impersonation(
+    message: Raw<'_>,
+    target: &mut String,
+) -> Option<bool> {
+    memmem::find(message.0.as_bytes(), b" cannot impersonate")?;
+    let message: Text<'_> = message.read().ok()?;
+    let (resource, rest) = message.get()?.split_once(' ')?;
+    let (name, rest) = quoted(rest).unwrap_or((Text::default(), rest));
+    // Of a path that is no resource it says no more than `forbidden: User "CALLER" …`.
+    let rest = rest.trim_start().trim_start_matches("is forbidden: ").strip_prefix("User ")?;
+    let asked = quoted(rest)?.1.strip_prefix(" cannot impersonate")?;
+    let name = name.get().filter(|name| *name != "*" && !asked.starts_with("-on:"));
+    Some(match resource.split('.').next().unwrap_or_default() {
+        "users" | "groups" => copy(name, target),
+        "nodes" => prefixed("system:node:", name, target),
+        "serviceaccounts" => {
+            let namespace = asked.split_once(" in the namespace ");
+            let namespace = namespace.and_then(|(_, rest)| quoted(rest)).unwrap_or_default().0;
+            namespace.get().is_some() && service_account(namespace.get(), name, target)
+        }
+        // `uids` and `userextras` are parts of somebody whose name is not told.
+        _ => false,
+    })
 }
 
 /// The kind of a request by its verb and what it goes to. `group` is `None` or `core` for the

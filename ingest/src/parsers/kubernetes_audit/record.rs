@@ -98,6 +98,9 @@ pub(super) struct ResponseStatus<'a> {
     pub(super) status: Text<'a>,
     #[serde(borrow)]
     pub(super) reason: Text<'a>,
+    /// Looked into only where a request was forbidden.
+    #[serde(borrow)]
+    pub(super) message: Option<Raw<'a>>,
 }
 
 #[derive(Deserialize, Default)]
