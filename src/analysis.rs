@@ -35,6 +35,15 @@ pub struct Gather<'t> {
     digest: Digest,
 }
 
+/// A timeline with room for the ids of the events in so many bytes of logs, about.
+pub fn timeline_for(bytes: u64) -> Timeline {
+    /// What records of most logs need at least.
+    const RECORD_BYTES: u64 = 1024;
+    /// Beyond this the estimate is not believed at once.
+    const MOST_EVENTS: u64 = 4 << 20;
+    Timeline::expecting((bytes / RECORD_BYTES).min(MOST_EVENTS) as usize)
+}
+
 impl<'t> Gather<'t> {
     pub fn new(timeline: &'t Mutex<Timeline>) -> Self {
         // One payload more may come before it is merged.
@@ -90,7 +99,7 @@ pub fn analyse(timeline: &Timeline, config: &Config, threads: usize) -> Result<A
     let mut share = || detectors.by_ref().take(each).collect::<Vec<_>>();
     let own = share();
     let detect = |detectors: Vec<Box<dyn Detector>>| {
-        let mut engine = Engine::new(detectors, lateness);
+        let mut engine = Engine::over_archive(detectors, lateness);
         timeline.observations().for_each(|observation| engine.show(&observation));
         engine.finish();
         (engine.findings(), engine.evicted_total())

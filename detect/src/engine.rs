@@ -45,6 +45,13 @@ impl Engine {
         }
     }
 
+    /// An engine over an archive, of which nobody hears before its end: what is weighed on arrival
+    /// would be weighed again when it is settled, and the findings are the same without it.
+    pub fn over_archive(detectors: Vec<Box<dyn Detector>>, allowed_lateness: Micros) -> Self {
+        let raised = Findings { only_settled: true, ..Findings::default() };
+        Self { raised, ..Self::new(detectors, allowed_lateness) }
+    }
+
     /// Shows one event to every detector, if it has a time.
     pub fn observe(&mut self, event: &Event<'_>) {
         self.show(&Observation::of(*event));

@@ -303,6 +303,11 @@ impl<D: Copy + Ord> Episodes<D> {
         self.episodes.entry((day, account)).or_insert_with(|| Episode::new(who(), day))
     }
 
+    /// Whether the next one that is begun may drive another out before it is settled.
+    pub fn is_full(&self) -> bool {
+        self.episodes.len() >= self.cap
+    }
+
     /// Forgets the days before `day`; this is expiry and not an eviction.
     pub fn forget_before(&mut self, day: i64) {
         while let Some(((first, _), _)) = self.episodes.first_key_value()

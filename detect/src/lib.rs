@@ -96,9 +96,15 @@ pub enum ConfigError {
 #[derive(Debug, Default)]
 pub struct Findings {
     raised: Vec<Finding>,
+    only_settled: bool,
 }
 
 impl Findings {
+    /// Whether a page is wanted as soon as it shows, and not only once it is settled.
+    pub fn wants_early(&self) -> bool {
+        !self.only_settled
+    }
+
     pub fn raise(&mut self, finding: Finding) {
         self.raised.push(finding);
     }

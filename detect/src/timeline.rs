@@ -292,6 +292,11 @@ fn fetch(row: &Row) {
 }
 
 impl Timeline {
+    /// A timeline for about so many events: their ids find room without being put anew.
+    pub fn expecting(events: usize) -> Self {
+        Self { by_id: HashTable::with_capacity(events), ..Self::default() }
+    }
+
     /// Takes the events out of a digest; its own strings get the timeline's codes.
     pub fn merge(&mut self, digest: &mut Digest) {
         let translated = &mut digest.translated;

@@ -188,3 +188,15 @@ fn bounds_hold_and_are_counted() {
     engine.finish();
     assert!(engine.evicted_total() > 0);
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3, max_shrink_iters: 0, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn what_is_weighed_only_when_it_is_settled_is_the_same(seed in any::<u64>()) {
+        let mut engine = Engine::over_archive(detectors::defaults(), LATENESS);
+        shuffled(&WEEK, seed).iter().for_each(|record| engine.observe(&record.event()));
+        engine.finish();
+        assert_same(run(&WEEK, 0), engine.findings());
+    }
+}

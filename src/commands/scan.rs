@@ -1,7 +1,7 @@
 //! `telltale scan`: archives in, findings and SLIs out.
 
 use super::{Bar, ConfigFile, Ending, Input, redactor, stop_on_signal};
-use crate::analysis::{Analysis, Gather, analyse};
+use crate::analysis::{Analysis, Gather, analyse, timeline_for};
 use crate::pipeline::{FileReject, Intake, Progress, into_inner};
 use crate::{report, sinks};
 use anyhow::{Context, Result};
@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
-use telltale_detect::timeline::Timeline;
 use telltale_queries::SliResult;
 use telltale_schema::ocsf;
 
@@ -94,7 +93,7 @@ impl Scan {
         let started = Instant::now();
         let total = reading.files.bytes();
         let bar = Bar::start(total, &progress, self.input.no_progress);
-        let timeline = Mutex::new(Timeline::default());
+        let timeline = Mutex::new(timeline_for(total));
         let threads = reading.threads;
         let mut intake = reading.run(|| Gather::new(&timeline));
         let mut timeline = into_inner(timeline);

@@ -8,11 +8,10 @@
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use telltale::analysis::{Gather, analyse};
+use telltale::analysis::{Gather, analyse, timeline_for};
 use telltale::config::Config;
 use telltale::pipeline::{Progress, Reading};
 use telltale_benches::{Contender, Yardstick, input, race};
-use telltale_detect::timeline::Timeline;
 use telltale_ingest::redact::{Key, Redactor};
 use telltale_ingest::sources::{Files, Limits};
 
@@ -20,9 +19,10 @@ use telltale_ingest::sources::{Files, Limits};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn scan(path: &str, redactor: &Redactor, threads: usize) {
-    let timeline = Mutex::new(Timeline::default());
+    let files = Files::expand(&[path.to_owned()]).expect("the file was written");
+    let timeline = Mutex::new(timeline_for(files.bytes()));
     let reading = Reading {
-        files: Files::expand(&[path.to_owned()]).expect("the file was written"),
+        files,
         forced: None,
         redactor,
         received_at: 1,

@@ -341,9 +341,12 @@ impl ImpersonationSpike {
     fn weigh_all(&mut self, mut changed: Vec<(i64, u64)>, findings: &mut Findings) {
         changed.sort_unstable();
         changed.dedup();
+        let early = findings.wants_early() || self.episodes.is_full();
         for (day, account) in changed {
             for day in [day, day + 1] {
-                self.weigh(account, day, When::Arrival, findings);
+                if early {
+                    self.weigh(account, day, When::Arrival, findings);
+                }
                 self.unsettled.insert((day, account));
             }
         }

@@ -125,23 +125,18 @@ impl LeakedCredential {
         self.episodes.begun(day, account, who).add(item)
     }
 
-    /// Whether evidence would be news; saves writing it out.
-    fn wants(&self, account: u64, dimension: Unusual, value: u64, at: Micros) -> bool {
-        wants(&self.episodes, account, dimension, value, at)
-    }
-
-    /// Evidence that follows from what is new about an event.
+    /// Evidence that follows from what is new about an event, as far as it is wanted.
     fn novelties(
-        &self,
         observation: &Observation<'_>,
         seen: &Sighting,
         news: &News,
         profile: &Profile,
+        wanted: &Wanted<'_>,
         items: &mut Vec<Item<Unusual>>,
     ) {
         let event = &observation.event;
         let rare = |novel: &Novel| novel.probability < REMARKABLE;
-        let wants = |dimension, value| self.wants(seen.account, dimension, value, seen.at);
+        let wants = |dimension, value| wanted.wants(dimension, value, seen.at);
         if let (Some(novel), Some(network)) = (news.network.filter(rare), seen.network)
             && wants(Unusual::Network, network.0)
         {
@@ -169,8 +164,7 @@ impl LeakedCredential {
             {
                 let mut item = Item::new(event, dimension, seen.operation, novel.probability)
                     .during(event)
-                    .observed(observation.doing())
-                    .usual(format!("none new in {} active hours", novel.windows));
+                    .observed(observation.doing());
                 (item.once, item.windows) = (novel.once, novel.windows);
                 item.group = event.service.map_or(0, key);
                 items.push(item);
@@ -187,10 +181,10 @@ impl LeakedCredential {
 
     /// Evidence of the sequence after a theft.
     fn acts(
-        &self,
         observation: &Observation<'_>,
         seen: &Sighting,
         news: &News,
+        wanted: &Wanted<'_>,
     ) -> Vec<Item<Unusual>> {
         let event = &observation.event;
         let habit = news.operation.is_none();
@@ -203,7 +197,7 @@ impl LeakedCredential {
                 }
                 _ => 0,
             };
-            if self.wants(seen.account, dimension, value, seen.at) {
+            if wanted.wants(dimension, value, seen.at) {
                 let text = format!("{} ({})", act.as_str(), observation.doing());
                 let item =
                     Item::new(event, dimension, value, 10f64.powf(-act.weight())).during(event);
@@ -213,7 +207,7 @@ impl LeakedCredential {
         let offensive = seen.tool.as_ref().filter(|tool| tool.offensive && news.tool.is_some());
         if let Some(tool) = offensive {
             let dimension = Unusual::Act(acts::Act::OffensiveTool);
-            if self.wants(seen.account, dimension, 0, seen.at) {
+            if wanted.wants(dimension, 0, seen.at) {
                 let text = format!("{} ({})", acts::Act::OffensiveTool.as_str(), tool.family);
                 items.push(Item::new(event, dimension, 0, 10f64.powf(-2.5)).observed(text));
             }
@@ -282,13 +276,14 @@ impl Detector for LeakedCredential {
 
         let mut items = Vec::new();
         let mut elsewhere = Vec::new();
-        let episodes = &self.episodes;
-        let wants = |dimension, value, at| wants(episodes, seen.account, dimension, value, at);
+        let day = day_of(seen.at);
+        let wanted = Wanted::on(day, seen.account, &self.episodes);
+        let wants = |dimension, value, at| wanted.wants(dimension, value, at);
         self.lineage.used(observation, &seen, &wants, &mut items);
         self.places.used(event, &seen, &news, &wants, &mut items, &mut elsewhere);
         let profile = self.profiles.get(seen.account).expect("the profile was touched above");
-        self.novelties(observation, &seen, &news, profile, &mut items);
-        let acts = self.acts(observation, &seen, &news);
+        Self::novelties(observation, &seen, &news, profile, &wanted, &mut items);
+        let acts = Self::acts(observation, &seen, &news, &wanted);
         // What a stolen credential mints acts on its behalf.
         let roots = match acts.is_empty() {
             true => Vec::new(),
@@ -296,9 +291,7 @@ impl Detector for LeakedCredential {
         };
         items.extend(acts.iter().cloned());
 
-        let day = day_of(seen.at);
-        let watched = self.episodes.get(day, seen.account).is_some();
-        if items.is_empty() && elsewhere.is_empty() && !watched {
+        if items.is_empty() && elsewhere.is_empty() && wanted.episode.is_none() {
             return;
         }
         self.overlap(event, &seen, &mut items);
@@ -326,9 +319,12 @@ impl Detector for LeakedCredential {
         }
         changed.sort_unstable();
         changed.dedup();
+        let early = findings.wants_early() || self.episodes.is_full();
         for (day, account) in changed {
             for day in [day, day + 1] {
-                self.weigh(account, day, When::Arrival, findings);
+                if early {
+                    self.weigh(account, day, When::Arrival, findings);
+                }
                 self.unsettled.insert((day, account));
             }
         }
@@ -400,7 +396,7 @@ impl LeakedCredential {
             return;
         };
         if day_of(familiar.at) != day_of(seen.at)
-            || !self.wants(seen.account, Unusual::Overlap, 0, familiar.at)
+            || !episode.is_none_or(|episode| episode.wants(Unusual::Overlap, 0, familiar.at))
         {
             return;
         }
@@ -414,16 +410,28 @@ impl LeakedCredential {
     }
 }
 
-/// Whether evidence would be news to the episode of `account`.
-fn wants(
-    episodes: &Episodes<Unusual>,
+/// What would be news to the episodes of an account: evidence that is not wanted need not be
+/// written out.
+struct Wanted<'e> {
+    day: i64,
     account: u64,
-    dimension: Unusual,
-    value: u64,
-    at: Micros,
-) -> bool {
-    let episode = episodes.get(day_of(at), account);
-    episode.is_none_or(|episode| episode.wants(dimension, value, at))
+    /// The account's episode on that day.
+    episode: Option<&'e Episode<Unusual>>,
+    episodes: &'e Episodes<Unusual>,
+}
+
+impl<'e> Wanted<'e> {
+    fn on(day: i64, account: u64, episodes: &'e Episodes<Unusual>) -> Self {
+        Self { day, account, episode: episodes.get(day, account), episodes }
+    }
+
+    fn wants(&self, dimension: Unusual, value: u64, at: Micros) -> bool {
+        let episode = match day_of(at) {
+            day if day == self.day => self.episode,
+            other => self.episodes.get(other, self.account),
+        };
+        episode.is_none_or(|episode| episode.wants(dimension, value, at))
+    }
 }
 
 /// A tool that belongs on somebody's desk and not under a workload.

@@ -37,7 +37,15 @@ pub fn write(
     };
     let grouped: Vec<Item<Unusual>> = justify
         .iter()
-        .map(|item| Item { dimension: group(item.dimension), ..(*item).clone() })
+        .map(|item| {
+            let usual = match item.dimension {
+                Unusual::Operation | Unusual::Refusal => {
+                    format!("none new in {} active hours", item.windows)
+                }
+                _ => item.usual.clone(),
+            };
+            Item { dimension: group(item.dimension), usual, ..(*item).clone() }
+        })
         .collect();
     finding.dimensions =
         dimensions(&grouped.iter().collect::<Vec<_>>(), Unusual::name, |kind, items| match kind {

@@ -24,6 +24,7 @@ use serde_json::json;
 use std::io::Read;
 use std::sync::Arc;
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// What the source is called.
 const SOURCE: &str = "http";
@@ -145,7 +146,7 @@ impl Http {
         let piece = Piece {
             parser,
             // The same body again is the same records again.
-            origin: format!("http:{}", blake3::hash(&bytes)).into(),
+            origin: format!("http:{:032x}", xxh3_128(&bytes)).into(),
             bytes,
             are_lines,
             offsets: Arc::default(),
