@@ -11,7 +11,7 @@
 mod kind;
 mod record;
 
-use super::{Parser, append_or_open};
+use super::{Parser, append_or_refuse};
 use crate::json::{self, Lenient};
 use crate::payload::{Payload, Rejects};
 use crate::value::{address, event_id};
@@ -58,7 +58,7 @@ impl Parser for OktaSystemLog {
     }
 
     fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
-        append_or_open(payload, rejects, |record| {
+        append_or_refuse(payload, rejects, |record| {
             let event: LogEvent<'_> = json::from_str(record).map_err(|cause| cause.to_string())?;
             event.append_to(record, events)
         });
@@ -205,7 +205,7 @@ fn outcome_of(said: &Ending<'_>, kind: Kind, operation: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parsers::open_envelope;
+    use crate::envelope;
 
     #[test]
     fn the_record_is_recognised_and_its_envelope_is_opened() {
@@ -223,7 +223,7 @@ mod tests {
             assert!(OktaSystemLog.recognises(record));
             assert!(!OktaSystemLog.recognises(&envelope), "{envelope}");
             let mut found = Vec::new();
-            open_envelope(&envelope, &mut found);
+            envelope::open(&envelope, None, &mut found);
             assert!(!found.is_empty() && found.iter().all(|inner| inner == record), "{envelope}");
         }
     }

@@ -1,8 +1,9 @@
 //! One stream of bytes, cut into blocks between two records.
 
 use crate::container::{Found, Framing, Walk, sniff};
+use crate::envelope;
 use crate::json::Marks;
-use crate::parsers::{self, Parser, open_envelope};
+use crate::parsers::{self, Parser};
 use crate::payload::{Block, Payload, Rejects};
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ impl Default for Limits {
 pub struct Plan {
     /// The parser of every record; `None` where records of several logs are mixed.
     pub parser: Option<&'static dyn Parser>,
+    /// Whether somebody named that parser, so that records are no other log's.
+    pub named: bool,
     /// Whether records lie in an exporter's envelope.
     pub envelope: bool,
 }
@@ -308,8 +311,11 @@ impl BlockReader {
         }
         let ended = self.state == State::Ended;
         let framing = self.framing.unwrap_or_else(|| sniff(&self.rest, ended));
-        let each_for_itself = (self.trusted && self.forced.is_none())
-            .then_some(Plan { parser: None, envelope: false });
+        let each_for_itself = (self.trusted && self.forced.is_none()).then_some(Plan {
+            parser: None,
+            named: false,
+            envelope: false,
+        });
         match each_for_itself.or_else(|| plan(&self.origin, &self.rest, framing, self.forced)) {
             Some(plan) => {
                 self.begun = Some((framing, plan));
@@ -473,20 +479,21 @@ fn plan(
             continue;
         }
         let mut inner = Vec::new();
-        open_envelope(record, &mut inner);
+        envelope::open(record, None, &mut inner);
         let inside = inner.iter().filter_map(|text| known(text));
         let before = found.len();
         found.extend(inside);
         enveloped |= found.len() > before;
     }
     let mixed = found.iter().any(|parser| parser.name() != found[0].name());
+    let of = |parser, envelope| Plan { parser, named: forced.is_some(), envelope };
     match (found.first(), forced) {
-        (_, Some(parser)) => Some(Plan { parser: Some(parser), envelope: enveloped }),
-        (Some(_), None) if mixed => Some(Plan { parser: None, envelope: enveloped }),
-        (Some(parser), None) => Some(Plan { parser: Some(*parser), envelope: enveloped }),
+        (_, Some(parser)) => Some(of(Some(parser), enveloped)),
+        (Some(_), None) if mixed => Some(of(None, enveloped)),
+        (Some(parser), None) => Some(of(Some(*parser), enveloped)),
         // One record that was cut, and nothing else: say that, rather than nothing.
         (None, None) => parsers::recognise(std::str::from_utf8(head).unwrap_or_default().trim())
-            .map(|parser| Plan { parser: Some(parser), envelope: false }),
+            .map(|parser| of(Some(parser), false)),
     }
 }
 
