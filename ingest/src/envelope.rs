@@ -8,10 +8,13 @@ use telltale_schema::Micros;
 use telltale_schema::time::{format_instant, parse_instant};
 
 /// Keys under which exporters put somebody else's record, the one to look under first first.
-const ENVELOPES: [&str; 16] = [
+const ENVELOPES: [&str; 31] = [
     "_raw",
     "_source",
+    "CloudTrailEvent",
     "message",
+    "@message",
+    "Message",
     "detail",
     "event",
     "events",
@@ -22,12 +25,25 @@ const ENVELOPES: [&str; 16] = [
     "line",
     "data",
     "body",
+    "Body",
     "payload",
     "properties",
     "items",
+    "result",
+    "results",
+    "hits",
+    "json",
+    "Records",
+    "Events",
+    "Sns",
+    "full_message",
+    "audit",
+    "kubernetes",
+    "hashicorp_vault",
 ];
 
-/// Envelopes and arrays in one another that are looked into.
+/// Envelopes and arrays in one another that are looked into: an answer of Elasticsearch is
+/// `hits.hits[]._source.event.original`.
 const MAX_DEPTH: u8 = 6;
 
 /// How base64 of a JSON object begins, as Pub/Sub carries it.
@@ -161,15 +177,28 @@ mod tests {
 
     #[test]
     fn every_envelope_gives_its_record() {
+        let text = quoted(RECORD);
         let notice = quoted(&format!(r#"{{"detail-type":"x","detail":{RECORD}}}"#));
-        let message = quoted(&format!(r#"{{"Type":"Notification","message":{notice}}}"#));
+        let message = quoted(&format!(r#"{{"Type":"Notification","Message":{notice}}}"#));
         let listed = quoted(&format!("[{RECORD}]"));
         for envelope in [
-            format!(r#"{{"body":{message}}}"#),
+            format!(r#"{{"EventId":"1","EventName":"ListKeys","CloudTrailEvent":{text}}}"#),
+            format!(r#"{{"preview":false,"result":{{"_raw":{text}}}}}"#),
+            format!(r#"{{"preview":false,"results":[{{"_raw":{text}}}]}}"#),
+            format!(
+                r#"{{"took":1,"hits":{{"total":1,"hits":[{{"_id":"1","_source":{RECORD}}}]}}}}"#
+            ),
+            format!(r#"{{"hits":{{"hits":[{{"_source":{{"event":{{"original":{text}}}}}}}]}}}}"#),
+            format!(r#"{{"@timestamp":"2026-05-06 07:08:09.000","@message":{RECORD}}}"#),
+            format!(r#"{{"@timestamp":"2026-05-06 07:08:09.000","@message":{text}}}"#),
+            format!(r#"{{"Body":{message}}}"#),
             format!(r#"{{"body":{listed}}}"#),
+            format!(r#"{{"digest":"x","Records":[{RECORD}]}}"#),
+            format!(r#"{{"@timestamp":"x","json":{RECORD}}}"#),
             format!(r#"{{"message":{{"data":"{BASE64}","messageId":"1"}},"subscription":"s"}}"#),
             format!("<13>May  6 07:08:09 host app[7]: {RECORD}"),
             format!("@cee: {RECORD}"),
+            format!(r#"{{"kubernetes":{{"audit":{RECORD}}}}}"#),
             format!(
                 r#"{{"log":{}}}"#,
                 quoted(&format!("2026-05-06T07:08:09Z stdout F {RECORD}\n"))
@@ -181,10 +210,10 @@ mod tests {
 
     #[test]
     fn an_array_with_a_record_keeps_what_nobody_knows_and_one_without_is_nothing() {
-        let found = opened(&format!(r#"{{"events":[{{"x":1}},{RECORD},{RECORD}]}}"#));
+        let found = opened(&format!(r#"{{"results":[{{"x":1}},{RECORD},{RECORD}]}}"#));
         assert_eq!(found, [RECORD, RECORD, r#"{"x":1}"#]);
         for other in
-            [r#"{"events":[{"x":1}]}"#, RECORD, r#"{"data":"eyJhIjoxfQ"}"#, "a { b }", "}{"]
+            [r#"{"results":[{"x":1}]}"#, RECORD, r#"{"data":"eyJhIjoxfQ"}"#, "a { b }", "}{"]
         {
             assert_eq!(opened(other), [""; 0], "{other}");
         }

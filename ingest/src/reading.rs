@@ -1,5 +1,6 @@
 //! One block to batches of events: secrets out, records found, each read by its parser.
 
+use crate::container::bulk_action;
 use crate::envelope;
 use crate::parsers::{self, PARSERS, Parser};
 use crate::payload::{Block, Payload, Refused, Rejects, Span};
@@ -78,8 +79,10 @@ pub fn read_records(
             });
             match (other, cause) {
                 (Some(parser), _) => strangers.push((span, parser)),
-                (None, Some(cause)) => rejects.push(span.position, cause),
-                (None, None) => {}
+                (None, Some(cause)) if bulk_action(record).is_none() => {
+                    rejects.push(span.position, cause);
+                }
+                (None, _) => {}
             }
         }
         hand_out(&payload, &strangers, rejects, &mut parse);

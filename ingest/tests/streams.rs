@@ -58,6 +58,11 @@ fn lines(make: Make, count: usize) -> String {
     (0..count).map(|n| make(n) + "\n").collect()
 }
 
+fn pretty(record: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(record).unwrap();
+    serde_json::to_string_pretty(&value).unwrap()
+}
+
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap()
 }
@@ -149,6 +154,37 @@ fn a_record_of_another_log_is_read_where_it_stands() {
         (named.events.len(), named.rejects),
         (400, vec!["1×401: `eventName` is missing".to_owned()])
     );
+}
+
+#[test]
+fn every_layout_gives_its_records() {
+    for make in [aws, gcp, kubernetes, okta, vault] {
+        let joined = |each: &dyn Fn(String) -> String, by: &str| {
+            (0..3).map(make).map(each).collect::<Vec<_>>().join(by)
+        };
+        let bare = read(&joined(&|record| record, "\n"));
+        assert_eq!((bare.events.len(), bare.rejects.len()), (3, 0));
+        let looked_up = |r: String| format!(r#"{{"CloudTrailEvent":{}}}"#, quoted(&r));
+        let raw = |r: String| format!(r#"{{"_raw":{}}}"#, quoted(&r));
+        let source = |r: String| format!(r#"{{"_index":"i","_source":{r}}}"#);
+        let result = |r: String| format!(r#"{{"preview":false,"result":{}}}"#, raw(r));
+        let (events, hits) = (joined(&looked_up, ","), joined(&source, ","));
+        for (what, text) in [
+            ("lookup-events", pretty(&format!(r#"{{"Events":[{events}]}}"#))),
+            ("pages", joined(&|r| format!("{{\"Events\": [\n{}\n]\n}}", looked_up(r)), "\n")),
+            ("late key", format!(r#"{{"x":1,"Records":[{}]}}"#, joined(&|r| r, ","))),
+            ("Elasticsearch", format!(r#"{{"took":1,"hits":{{"total":3,"hits":[{hits}]}}}}"#)),
+            ("Splunk's document", format!(r#"{{"x":1,"results":[{}]}}"#, joined(&raw, ","))),
+            ("Splunk's results", format!(r#"{{"results":[{}]}}"#, joined(&raw, ","))),
+            ("Splunk's lines", joined(&result, "\n")),
+            ("Filebeat", joined(&|r| format!(r#"{{"@timestamp":"x","json":{r}}}"#), "\n")),
+            ("Insights", format!("[{}]", joined(&|r| format!(r#"{{"@message":{r}}}"#), ","))),
+            ("_bulk", joined(&|r| format!("{{\"create\":{{\"_index\":\"i\"}}}}\n{r}"), "\n")),
+            ("prefix", joined(&|r| format!("<13>May  6 07:08:09 host app[7]: {r}"), "\n")),
+        ] {
+            assert_eq!(read(&text), bare, "{what}: {text}");
+        }
+    }
 }
 
 #[test]
