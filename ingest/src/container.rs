@@ -211,6 +211,8 @@ pub fn sniff(head: &[u8], whole: bool) -> Framing {
         Some(b'[') if matches!(second, Some(b'{' | b'[' | b']' | b'"')) => {
             if one_line_each(head) && !whole { Framing::Lines } else { Framing::Values }
         }
+        // JSON text sequences, RFC 7464.
+        Some(0x1e) => Framing::Values,
         _ => Framing::Lines,
     }
 }
@@ -312,6 +314,7 @@ mod tests {
         assert_eq!(sniffed("{\"Records\":[{\"a\":1}]}\n{\"Records\":[]}\n"), Framing::Lines);
         assert_eq!(sniffed("[2024-05-12 10:00:00,123] [8] [INFO] text\n"), Framing::Lines);
         assert_eq!(sniffed("task 1 pulled from 2 by worker 3\n"), Framing::Lines);
+        assert_eq!(sniffed("\u{1e}{\"a\":1}\n\u{1e}{\"b\":2}\n"), Framing::Values);
         assert_eq!(sniffed(""), Framing::Lines);
     }
 }

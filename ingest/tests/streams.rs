@@ -1,5 +1,6 @@
 //! Streams of any layout give every record that lies in them, whatever stands before it.
 
+use std::fmt::Write;
 use std::io::Cursor;
 use std::sync::Arc;
 use telltale_ingest::reading::read_block;
@@ -65,6 +66,11 @@ fn pretty(record: &str) -> String {
 
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap()
+}
+
+/// The same record with so many bytes more.
+fn padded(record: &str, bytes: usize) -> String {
+    record.replacen('{', &format!("{{\"padding\":\"{}\",", "x".repeat(bytes)), 1)
 }
 
 #[derive(Debug, PartialEq)]
@@ -180,6 +186,8 @@ fn every_layout_gives_its_records() {
             ("Filebeat", joined(&|r| format!(r#"{{"@timestamp":"x","json":{r}}}"#), "\n")),
             ("Insights", format!("[{}]", joined(&|r| format!(r#"{{"@message":{r}}}"#), ","))),
             ("_bulk", joined(&|r| format!("{{\"create\":{{\"_index\":\"i\"}}}}\n{r}"), "\n")),
+            ("text sequence", joined(&|r| format!("\u{1e}{r}\n"), "")),
+            ("pretty sequence", joined(&|r| format!("\u{1e}{}\n", pretty(&r)), "")),
             ("prefix", joined(&|r| format!("<13>May  6 07:08:09 host app[7]: {r}"), "\n")),
         ] {
             assert_eq!(read(&text), bare, "{what}: {text}");
@@ -200,4 +208,56 @@ fn lines_of_a_container_log_happened_when_it_says() {
     let mut times: Vec<_> = read(&text).events.iter().map(|(.., at)| Some(*at)).collect();
     times.sort();
     assert_eq!(times, ["2026-05-06T07:08:09.5Z", "2026-05-06T07:08:10.5Z"].map(parse_instant));
+}
+
+#[test]
+fn lines_and_then_pretty_printed_records_are_all_read() {
+    let mut text = lines(aws, 5);
+    (5..900).for_each(|n| text.extend([pretty(&aws(n)), "\n".to_owned()]));
+    text += &lines(aws, 905)[lines(aws, 900).len()..];
+    let found = read(&text);
+    assert_eq!((found.events.len(), found.rejects.len()), (905, 0));
+    // A line that was cut off behind its first byte is one record and swallows no other.
+    let torn = read(&format!("{}{{\n{}", lines(aws, 2), lines(gcp, 2)));
+    assert_eq!(torn.events.len(), 4);
+    assert_eq!(torn.rejects.len(), 1);
+}
+
+#[test]
+fn a_long_beginning_does_not_hide_what_comes() {
+    let mut console = String::new();
+    for package in 0..4000 {
+        writeln!(
+            console,
+            "Collecting package-{package} (from -r requirements.txt, line {package}) {}",
+            "-".repeat(80)
+        )
+        .unwrap();
+    }
+    assert!(console.len() > 400 << 10);
+    assert_eq!(read(&(console.clone() + &agent(1))).events.len(), 1);
+    assert_eq!(read(&console).rejects.len(), 1);
+    for bytes in [300 << 10, 3 << 20] {
+        for make in [aws, okta, gcp] {
+            let array =
+                format!("[\n{},\n{}\n]\n", pretty(&padded(&make(1), bytes)), pretty(&make(2)));
+            let found = read(&array);
+            assert_eq!((found.events.len(), found.rejects), (2, vec![]), "{bytes}");
+        }
+    }
+}
+
+#[test]
+fn where_nothing_is_recognised_is_one_remark() {
+    let sources = r#"{"took":1,"hits":{"hits":[{"_source":{"x":1}},{"_source":{"x":2}}]}}"#;
+    for text in [
+        sources.to_owned(),
+        r#"{"Events":[{"x":1}]}"#.to_owned(),
+        "\u{1e}{\"x\":1}\n".to_owned(),
+        format!("{{\n\"x\": [{}]\n}}\n", "1,\n".repeat(500_000)),
+    ] {
+        let found = read(&text);
+        assert_eq!((found.events.len(), found.rejects.len()), (0, 1));
+        assert!(found.rejects[0].starts_with("0×0: no parser recognises the content"), "{found:?}");
+    }
 }
