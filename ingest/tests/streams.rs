@@ -150,6 +150,10 @@ fn a_record_of_another_log_is_read_where_it_stands() {
             "{other}"
         );
     }
+    // An envelope of the log itself looks like an event of it.
+    let events = format!("[{},{}]", okta(400), okta(401));
+    let hook = format!(r#"{{"eventType":"com.okta.event_hook","data":{{"events":{events}}}}}"#);
+    assert_eq!(read(&(lines(okta, 400) + &hook)), read(&lines(okta, 402)));
     // Who names the parser wants no other.
     let named = read_as(
         format!("{many}{}\n", gcp(1)).as_bytes(),

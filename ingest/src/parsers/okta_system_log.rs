@@ -69,14 +69,18 @@ impl LogEvent<'_> {
     /// Errors: why the record is no event.
     fn append_to(&self, record: &str, events: &mut dyn Events) -> Result<(), String> {
         let operation = self.event_type.get();
+        let (principal_id, principal_name) = names(&self.actor);
         let event_time = match self.published.get() {
             Some(text) => parse_lenient(text)
                 .ok_or_else(|| format!("`published` is not RFC 3339: {text:?}"))?,
             None if operation.is_none() => return Err("`eventType` is missing".to_owned()),
+            // An event hook has a type of its own around its events.
+            None if principal_id.is_none() => {
+                return Err("`published` and `actor` are missing".to_owned());
+            }
             None => UNKNOWN,
         };
         let kind = operation.map_or(Kind::ApiCall, kind_of);
-        let (principal_id, principal_name) = names(&self.actor);
         let target_id = self.targets_identity();
         let chain = [principal_id.unwrap_or_default(), target_id.unwrap_or_default()];
         let impersonates = kind == Kind::Impersonation && chain.iter().all(|link| !link.is_empty());
