@@ -15,8 +15,19 @@ pub enum Framing {
 }
 
 /// Objects whose array under this key is what the file is about.
-const WRAPPERS: [&str; 7] =
-    ["Records", "records", "value", "events", "items", "logEvents", "entries"];
+const WRAPPERS: [&str; 11] = [
+    "Records",
+    "records",
+    "value",
+    "events",
+    "Events",
+    "items",
+    "logEvents",
+    "entries",
+    "results",
+    "Messages",
+    "receivedMessages",
+];
 
 /// Arrays and wrappers in one another; more is no log file.
 const MAX_NESTING: usize = 4;
@@ -172,6 +183,18 @@ fn wrapper(bytes: &[u8]) -> Wrapper {
     Wrapper::Opens(at)
 }
 
+/// The action of a line of Elasticsearch's `_bulk` behind which its document stands:
+/// `{"create":{"_index":"logs"}}`.
+pub fn bulk_action(line: &str) -> Option<&'static str> {
+    let (mut action, mut members) = (None, 0);
+    json::members(line, |key, value| {
+        let known = ["create", "index", "update"].into_iter().find(|name| *name == key);
+        action = known.filter(|_| value.is_object());
+        members += 1;
+    });
+    action.filter(|_| members == 1)
+}
+
 /// How the bytes at the beginning of a file are framed. `whole`: the file ends with them.
 pub fn sniff(head: &[u8], whole: bool) -> Framing {
     let start = head.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(head.len());
@@ -188,6 +211,8 @@ pub fn sniff(head: &[u8], whole: bool) -> Framing {
         Some(b'[') if matches!(second, Some(b'{' | b'[' | b']' | b'"')) => {
             if one_line_each(head) && !whole { Framing::Lines } else { Framing::Values }
         }
+        // JSON text sequences, RFC 7464.
+        Some(0x1e) => Framing::Values,
         _ => Framing::Lines,
     }
 }
@@ -245,10 +270,26 @@ mod tests {
             r#"{"Records":[{"a":1},{"b":[2]}]}"#,
             r#"{ "Records" : [{"a":1},{"b":[2]}], "next": "[x]{", "n": 4 }"#,
             r#"[[{"a":1}],[{"b":[2]}]]"#,
+            "\u{1e}{\"a\":1}\n\u{1e}{\"b\":[2]}\n",
             r#"{"Records":[{"a":1}]}{"Records":[{"b":[2]}]}"#,
         ] {
             let expected: (Vec<&str>, usize, bool) = (vec![r#"{"a":1}"#, r#"{"b":[2]}"#], 0, true);
             assert_eq!(records(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_action_stands_alone_in_its_line() {
+        for (line, action) in [
+            (r#"{"create":{"_index":"logs"}}"#, Some("create")),
+            (r#"{ "index" : {} }"#, Some("index")),
+            (r#"{"create":{},"message":"x"}"#, None),
+            (r#"{"message":"x","create":{}}"#, None),
+            (r#"{"index":"logs"}"#, None),
+            (r#"{"delete":{"_id":"1"}}"#, None),
+            ("", None),
+        ] {
+            assert_eq!(bulk_action(line), action, "{line}");
         }
     }
 
@@ -273,6 +314,7 @@ mod tests {
         assert_eq!(sniffed("{\"Records\":[{\"a\":1}]}\n{\"Records\":[]}\n"), Framing::Lines);
         assert_eq!(sniffed("[2024-05-12 10:00:00,123] [8] [INFO] text\n"), Framing::Lines);
         assert_eq!(sniffed("task 1 pulled from 2 by worker 3\n"), Framing::Lines);
+        assert_eq!(sniffed("\u{1e}{\"a\":1}\n\u{1e}{\"b\":2}\n"), Framing::Values);
         assert_eq!(sniffed(""), Framing::Lines);
     }
 }

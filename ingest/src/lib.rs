@@ -1,10 +1,12 @@
 //! Bytes to events.
 //!
 //! `sources` where bytes come from · `container` what they are wrapped in · `redact` secrets out ·
-//! `payload` records for a parser · `reading` blocks to batches · `parsers` what they mean · `json` how JSON is read ·
-//! `value` what several logs spell alike.
+//! `payload` records for a parser · `envelope` what exporters put around a record · `reading` blocks
+//! to batches · `parsers` what they mean · `json` how JSON is read · `value` what several logs spell
+//! alike.
 
 pub mod container;
+pub mod envelope;
 pub mod json;
 pub mod parsers;
 pub mod payload;

@@ -28,11 +28,41 @@ pub struct Payload {
     spans: Vec<Span>,
 }
 
+/// Where a record lies in the buffer of its payload, and its position in the source.
 #[derive(Clone, Copy, Debug)]
-struct Span {
+pub(crate) struct Span {
     start: usize,
     end: usize,
-    position: u64,
+    pub position: u64,
+}
+
+/// A record that its parser refused, before anybody else has looked at it.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub span: Span,
+    /// `None` where it is passed over unless it is somebody else's.
+    pub cause: Option<Arc<str>>,
+}
+
+/// Records that lie in no source as they are.
+#[derive(Default)]
+struct Made {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+impl Made {
+    fn push(&mut self, text: &str, position: u64) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.spans.push(Span { start, end: self.bytes.len(), position });
+        self.bytes.push(b'\n');
+    }
+
+    fn payload(self, origin: &Arc<str>) -> Payload {
+        let buffer = Buffer::from_vec(self.bytes);
+        Payload { origin: Arc::clone(origin), buffer, spans: self.spans }
+    }
 }
 
 impl Payload {
@@ -97,13 +127,42 @@ impl Payload {
 
     /// Position (line or record number in the source, from 1) and text of every record.
     pub fn records(&self) -> impl Iterator<Item = (u64, &str)> {
-        let bytes = self.buffer.as_slice();
-        self.spans.iter().map(move |span| {
-            let record = &bytes[span.start..span.end];
-            // SAFETY: `Payload::new` keeps only spans whose bytes it has found to be UTF-8, and
-            // nothing changes a `Buffer`.
-            (span.position, unsafe { std::str::from_utf8_unchecked(record) })
-        })
+        self.spans.iter().map(|span| (span.position, self.text(*span)))
+    }
+
+    /// Where the records lie, for [`Payload::text`] and [`Payload::of`].
+    pub(crate) fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// The record at one of this payload's spans.
+    pub(crate) fn text(&self, span: Span) -> &str {
+        let record = &self.buffer.as_slice()[span.start..span.end];
+        // SAFETY: `Payload::found` keeps only spans whose bytes it has found to be UTF-8, and
+        // nothing changes a `Buffer`.
+        unsafe { std::str::from_utf8_unchecked(record) }
+    }
+
+    /// Says that the record of that number, counted from 0, is no event: rejected, unless it is
+    /// another log's or lies in an exporter's envelope.
+    pub fn refuse(&self, number: usize, cause: impl Display, rejects: &mut Rejects) {
+        let span = self.spans[number];
+        let Some(refused) = &mut rejects.refused else { return rejects.push(span.position, cause) };
+        let cause = cut_reason(cause.to_string());
+        // As a rule it is the same for many.
+        let last = refused.last().and_then(|last| last.cause.as_ref());
+        let cause = match last.filter(|last| ***last == *cause) {
+            Some(last) => Arc::clone(last),
+            None => cause.into(),
+        };
+        refused.push(Refused { span, cause: Some(cause) });
+    }
+
+    /// The same of a record that is passed over where it is nobody's.
+    pub fn pass_over(&self, number: usize, rejects: &mut Rejects) {
+        if let Some(refused) = &mut rejects.refused {
+            refused.push(Refused { span: self.spans[number], cause: None });
+        }
     }
 
     /// Says of every single reject of this payload, since the last call, which text it concerns.
@@ -125,29 +184,41 @@ impl Payload {
     /// The same records, each replaced by what `inner` makes of it: an exporter's envelope taken
     /// off. Records of which it makes nothing stay as they are.
     pub fn unwrapped(&self, inner: impl Fn(&str, &mut Vec<String>)) -> Self {
-        let (mut bytes, mut spans, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut made, mut found) = (Made::default(), Vec::new());
         for (position, record) in self.records() {
             found.clear();
             inner(record, &mut found);
             if found.is_empty() {
-                found.push(record.to_owned());
+                made.push(record, position);
             }
-            for text in &found {
-                spans.push(Span { start: bytes.len(), end: bytes.len() + text.len(), position });
-                bytes.extend_from_slice(text.as_bytes());
-                bytes.push(b'\n');
-            }
+            found.iter().for_each(|text| made.push(text, position));
         }
-        Self { origin: Arc::clone(&self.origin), buffer: Buffer::from_vec(bytes), spans }
+        made.payload(&self.origin)
     }
 
-    /// The records for which `keep` says yes, over the same bytes.
-    pub fn only(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
-        let kept = self.records().zip(&self.spans).filter(|((_, record), _)| keep(record));
+    /// What `inner` makes of records that were refused, and those of which it makes nothing.
+    pub(crate) fn opened(
+        &self,
+        refused: Vec<Refused>,
+        inner: impl Fn(&str, &mut Vec<String>),
+    ) -> (Self, Vec<Refused>) {
+        let (mut made, mut found) = (Made::default(), Vec::new());
+        let others = refused.into_iter().filter(|refused| {
+            found.clear();
+            inner(self.text(refused.span), &mut found);
+            found.iter().for_each(|text| made.push(text, refused.span.position));
+            found.is_empty()
+        });
+        let others = others.collect();
+        (made.payload(&self.origin), others)
+    }
+
+    /// The records at some of this payload's spans, over the same bytes.
+    pub(crate) fn of(&self, spans: impl Iterator<Item = Span>) -> Self {
         Self {
             origin: Arc::clone(&self.origin),
             buffer: self.buffer.clone(),
-            spans: kept.map(|(_, span)| *span).collect(),
+            spans: spans.collect(),
         }
     }
 }
@@ -224,6 +295,8 @@ pub struct Rejects {
     total: u64,
     /// Every reject by itself, for whoever keeps them.
     singles: Option<Vec<Single>>,
+    /// What was refused, while it may still turn out to be a record.
+    refused: Option<Vec<Refused>>,
 }
 
 /// One rejected record.
@@ -278,6 +351,13 @@ impl Rejects {
             singles.push(Single { position, reason: reason.clone(), text: text.map(Single::cut) });
         }
         self.add(Reject { position, reason, count: 1 });
+    }
+
+    /// What is refused while `parse` runs, which is no reject yet.
+    pub(crate) fn refused_by(&mut self, parse: impl FnOnce(&mut Self)) -> Vec<Refused> {
+        self.refused = Some(Vec::new());
+        parse(self);
+        self.refused.take().unwrap_or_default()
     }
 
     /// Every single reject since the last call, remarks aside, in the order in which they came.

@@ -1,7 +1,9 @@
 //! One block to batches of events: secrets out, records found, each read by its parser.
 
+use crate::container::bulk_action;
+use crate::envelope;
 use crate::parsers::{self, PARSERS, Parser};
-use crate::payload::{Block, Payload, Rejects};
+use crate::payload::{Block, Payload, Refused, Rejects, Span};
 use crate::redact::Redactor;
 use crate::sources::Plan;
 use telltale_schema::{EventBatch, EventBuilder, Micros};
@@ -38,6 +40,10 @@ pub fn batch_of(
 
 /// Finds the records of a block as `plan` says and hands them to `parse`, with their parser.
 ///
+/// What that parser refuses may lie in an exporter's envelope or, where nobody named the parser, be
+/// another log's: it is looked at again before it is rejected. Records that are read at once pay
+/// nothing for that.
+///
 /// Errors: as for [`read_block`].
 pub fn read_records(
     block: Block,
@@ -46,41 +52,72 @@ pub fn read_records(
     rejects: &mut Rejects,
     mut parse: impl FnMut(&'static dyn Parser, &Payload, &mut Rejects),
 ) {
+    let open =
+        |record: &str, found: &mut Vec<String>| envelope::open(record, Some(redactor), found);
     let mut payload = Payload::new(block, redactor, rejects);
     if plan.envelope {
-        payload = payload.unwrapped(parsers::open_envelope);
+        payload = payload.unwrapped(open);
     }
-    match plan.parser {
+    let refused = rejects.refused_by(|rejects| match plan.parser {
         Some(parser) => parse(parser, &payload, rejects),
-        None => {
-            let unknown = each_for_itself(&payload, |parser, own| parse(parser, own, rejects));
-            // What no parser knows may lie in an exporter's envelope.
-            let opened = unknown.unwrapped(parsers::open_envelope);
-            let strange = each_for_itself(&opened, |parser, own| parse(parser, own, rejects));
-            for (position, _) in strange.records() {
-                rejects.push(position, "no parser recognises the record");
+        None => each_for_itself(&payload, rejects, &mut parse),
+    });
+    if !refused.is_empty() {
+        let (opened, others) = payload.opened(refused, open);
+        match plan.parser.filter(|_| plan.named) {
+            Some(parser) => parse(parser, &opened, rejects),
+            None => each_for_itself(&opened, rejects, &mut parse),
+        }
+        opened.explain(rejects);
+        // Where the parser was named nobody else may have them, where there is none all were asked.
+        let own = plan.parser.filter(|_| !plan.named);
+        let mut strangers = Vec::new();
+        for Refused { span, cause } in others {
+            let record = payload.text(span);
+            let other = own.and_then(|own| {
+                parsers::recognise(record).filter(|other| other.name() != own.name())
+            });
+            match (other, cause) {
+                (Some(parser), _) => strangers.push((span, parser)),
+                (None, Some(cause)) if bulk_action(record).is_none() => {
+                    rejects.push(span.position, cause);
+                }
+                (None, _) => {}
             }
         }
+        hand_out(&payload, &strangers, rejects, &mut parse);
     }
     payload.explain(rejects);
 }
 
-/// Hands records to the parsers that recognise them, and gives back those that none does.
+/// Hands records to the parsers that recognise them, and refuses those that none does.
 fn each_for_itself(
     payload: &Payload,
-    mut append: impl FnMut(&'static dyn Parser, &Payload),
-) -> Payload {
-    let parsers: Vec<Option<&'static dyn Parser>> =
-        payload.records().map(|(_, record)| parsers::recognise(record)).collect();
-    let of = |parser: Option<&str>| {
-        let mut all = parsers.iter();
-        payload.only(|_| all.next().is_some_and(|p| p.map(|p| p.name()) == parser))
-    };
-    for parser in PARSERS {
-        let own = of(Some(parser.name()));
-        if !own.is_empty() {
-            append(*parser, &own);
+    rejects: &mut Rejects,
+    parse: &mut impl FnMut(&'static dyn Parser, &Payload, &mut Rejects),
+) {
+    let mut known = Vec::new();
+    for (number, span) in payload.spans().iter().enumerate() {
+        match parsers::recognise(payload.text(*span)) {
+            Some(parser) => known.push((*span, parser)),
+            None => payload.refuse(number, "no parser recognises the record", rejects),
         }
     }
-    of(None)
+    hand_out(payload, &known, rejects, parse);
+}
+
+/// Hands each parser its records.
+fn hand_out(
+    payload: &Payload,
+    known: &[(Span, &'static dyn Parser)],
+    rejects: &mut Rejects,
+    parse: &mut impl FnMut(&'static dyn Parser, &Payload, &mut Rejects),
+) {
+    for parser in PARSERS {
+        let own = known.iter().filter(|(_, other)| other.name() == parser.name());
+        let own = payload.of(own.map(|(span, _)| *span));
+        if !own.is_empty() {
+            parse(*parser, &own, rejects);
+        }
+    }
 }

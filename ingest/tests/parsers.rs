@@ -7,33 +7,37 @@ use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use telltale_ingest::container::{Walk, sniff};
+use telltale_ingest::reading::read_block;
 use telltale_ingest::redact::{Key, Redactor};
-use telltale_ingest::{Block, PARSERS, Parser, Payload, Rejects, parsers};
-use telltale_schema::EventBuilder;
+use telltale_ingest::sources::Plan;
+use telltale_ingest::{Block, PARSERS, Parser, Payload, Rejects};
 
 /// What is read for the time of reading: 2026-01-01T00:00:00Z.
 const RECEIVED_AT: i64 = 1_767_225_600_000_000;
 
-fn payload(path: &Path, bytes: Vec<u8>, rejects: &mut Rejects) -> Payload {
-    let block = Block {
+fn block(path: &Path, bytes: Vec<u8>) -> Block {
+    Block {
         origin: path.file_name().unwrap().to_string_lossy().into(),
         framing: sniff(&bytes, true),
         bytes,
         walk: Walk::default(),
         first_position: 1,
-    };
-    Payload::new(block, &Redactor::new(&Key::from_bytes([7; 32])), rejects)
+    }
+}
+
+fn redactor() -> Redactor {
+    Redactor::new(&Key::from_bytes([7; 32]))
 }
 
 /// The events, one JSON object each with its `raw` left out, then the rejects.
-fn outcome(parser: &dyn Parser, path: &Path) -> String {
+fn outcome(parser: &'static dyn Parser, path: &Path) -> String {
     let mut rejects = Rejects::default();
-    let payload = payload(path, std::fs::read(path).unwrap(), &mut rejects);
-    let mut events = EventBuilder::new(parser.name(), payload.buffer(), RECEIVED_AT);
-    parser.parse(&payload, &mut events, &mut rejects);
-    let batch = events.finish();
+    let block = block(path, std::fs::read(path).unwrap());
+    let plan = Plan { parser: Some(parser), named: true, envelope: true };
+    let mut batches = Vec::new();
+    read_block(block, plan, &redactor(), RECEIVED_AT, &mut rejects, |_, batch| batches.push(batch));
     let mut text = String::new();
-    for row in batch.rows() {
+    for (batch, row) in batches.iter().flat_map(|batch| batch.rows().map(move |row| (batch, row))) {
         let mut event = serde_json::to_value(batch.event(row)).unwrap();
         let fields = event.as_object_mut().unwrap();
         let raw = fields.remove("raw").expect("every event has its raw record");
@@ -83,8 +87,8 @@ fn every_fixture_gives_its_rows() {
 fn every_fixture_is_recognised_by_its_own_parser_only() {
     for parser in PARSERS {
         for path in fixtures(*parser) {
-            let mut rejects = Rejects::default();
-            let payload = payload(&path, std::fs::read(&path).unwrap(), &mut rejects);
+            let block = block(&path, std::fs::read(&path).unwrap());
+            let payload = Payload::new(block, &redactor(), &mut Rejects::default());
             let named: Vec<_> = payload
                 .records()
                 .flat_map(|(_, record)| PARSERS.iter().filter(move |p| p.recognises(record)))
@@ -105,7 +109,7 @@ fn every_fixture_is_recognised_by_its_own_parser_only() {
 #[test]
 fn mangled_fixtures_never_panic() {
     use proptest::prelude::*;
-    let cases: Vec<(&dyn Parser, PathBuf, Vec<u8>)> = PARSERS
+    let cases: Vec<(&'static dyn Parser, PathBuf, Vec<u8>)> = PARSERS
         .iter()
         .flat_map(|parser| fixtures(*parser).into_iter().map(move |path| (*parser, path)))
         .map(|(parser, path)| (parser, path.clone(), std::fs::read(path).unwrap()))
@@ -115,7 +119,8 @@ fn mangled_fixtures_never_panic() {
     }
     let mangled =
         (0..cases.len(), prop::collection::vec((any::<u16>(), any::<u8>()), 0..8), any::<u16>());
-    proptest!(ProptestConfig::with_cases(400), |((case, edits, cut) in mangled)| {
+    let plan = (any::<bool>(), any::<bool>(), any::<bool>());
+    proptest!(ProptestConfig::with_cases(400), |((case, edits, cut) in mangled, plan in plan)| {
         let (parser, path, bytes) = &cases[case];
         let mut bytes = bytes.clone();
         for (at, byte) in edits {
@@ -125,16 +130,13 @@ fn mangled_fixtures_never_panic() {
         if cut % 4 == 0 {
             bytes.truncate(usize::from(cut) % (bytes.len() + 1));
         }
-        let mut rejects = Rejects::default();
-        let payload = payload(path, bytes, &mut rejects);
-        let mut events = EventBuilder::new(parser.name(), payload.buffer(), RECEIVED_AT);
-        parser.parse(&payload, &mut events, &mut rejects);
-        let batch = events.finish();
-        for row in batch.rows() {
-            let _ = serde_json::to_string(&batch.event(row)).unwrap();
-        }
-        for (_, record) in payload.records() {
-            parsers::open_envelope(record, &mut Vec::new());
-        }
+        let (known, named, envelope) = plan;
+        let plan = Plan { parser: known.then_some(*parser), named: known && named, envelope };
+        let (block, mut rejects) = (block(path, bytes), Rejects::keeping_singles());
+        read_block(block, plan, &redactor(), RECEIVED_AT, &mut rejects, |_, batch| {
+            for row in batch.rows() {
+                let _ = serde_json::to_string(&batch.event(row)).unwrap();
+            }
+        });
     });
 }

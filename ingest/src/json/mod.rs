@@ -72,5 +72,18 @@ fn with_index<R>(record: &str, body: impl FnOnce(&Index) -> R) -> R {
 
 /// The text of the string or the JSON of the value behind `key` at the top level of an object.
 pub fn field<'a>(record: &'a str, key: &str) -> Option<Raw<'a>> {
-    with_index(record, |index| read::field(record, index, key))
+    with_index(record, |index| {
+        read::find(record, index, |name, value| (name == key).then_some(value))
+    })
+}
+
+/// Shows `see` the key, still escaped, and the JSON of every member at the top level of an object,
+/// as far as it is one.
+pub fn members<'a>(record: &'a str, mut see: impl FnMut(&'a str, Raw<'a>)) {
+    with_index(record, |index| {
+        read::find(record, index, |key, value| {
+            see(key, value);
+            None::<()>
+        })
+    });
 }

@@ -82,8 +82,12 @@ pub(super) fn value_into<'a, T: de::Deserialize<'a>>(
     reader.end()
 }
 
-/// The value behind a key of the outermost object.
-pub(super) fn field<'a>(record: &'a str, index: &Index, key: &str) -> Option<Raw<'a>> {
+/// What `look` makes of the first member of the outermost object of which it makes anything.
+pub(super) fn find<'a, T>(
+    record: &'a str,
+    index: &Index,
+    mut look: impl FnMut(&'a str, Raw<'a>) -> Option<T>,
+) -> Option<T> {
     let mut reader = Reader { record, index, at: 0, depth: 0 };
     reader.white_space();
     if reader.peek() != Some(b'{') {
@@ -96,12 +100,12 @@ pub(super) fn field<'a>(record: &'a str, index: &Index, key: &str) -> Option<Raw
             reader.at += 1;
             reader.white_space();
         }
-        let found = reader.string().ok()?;
+        let key = reader.string().ok()?;
         reader.colon().ok()?;
         let start = reader.at;
         reader.skip().ok()?;
-        if found == key {
-            return Some(Raw(&record[start..reader.at]));
+        if let Some(found) = look(key, Raw(&record[start..reader.at])) {
+            return Some(found);
         }
     }
 }

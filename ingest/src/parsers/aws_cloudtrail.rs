@@ -17,7 +17,7 @@
 
 mod operation;
 
-use super::{Parser, append_or_open};
+use super::{Parser, append_or_refuse};
 use crate::json::{self, Raw, Text, object};
 use crate::payload::{Payload, Rejects};
 use crate::value::{address, event_id, outcome_of_status};
@@ -57,7 +57,7 @@ impl Parser for AwsCloudtrail {
     }
 
     fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
-        append_or_open(payload, rejects, |text| {
+        append_or_refuse(payload, rejects, |text| {
             let mut record = Record::default();
             json::read_into(text, &mut record).map_err(|cause| cause.to_string())?;
             record.append_to(text, events)

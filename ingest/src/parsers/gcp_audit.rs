@@ -16,7 +16,7 @@ mod principal;
 mod record;
 
 use super::kubernetes_audit::refused_impersonation;
-use super::{Parser, append_or_open};
+use super::{Parser, append_or_refuse};
 use crate::json::{self, Object, Raw};
 use crate::payload::{Payload, Rejects};
 use crate::value::{event_id, outcome_of_status};
@@ -49,7 +49,8 @@ impl Parser for GcpAudit {
 
     fn recognises(&self, record: &str) -> bool {
         let has = |text: &str| memmem::find(record.as_bytes(), text.as_bytes()).is_some();
-        (has("\"protoPayload\"") || has("\"protopayload"))
+        record.starts_with('{')
+            && (has("\"protoPayload\"") || has("\"protopayload"))
             && ["audit.AuditLog", "cloudaudit.googleapis.com", "\"methodName\"", "\"methodname\""]
                 .into_iter()
                 .chain(["\"authenticationInfo\"", "\"authorizationInfo\""])
@@ -58,7 +59,7 @@ impl Parser for GcpAudit {
 
     fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
         let mut scratch = Scratch::default();
-        append_or_open(payload, rejects, |record| {
+        append_or_refuse(payload, rejects, |record| {
             let entry: LogEntry<'_> = json::from_str(record)?;
             entry.append_to(events, record, &mut scratch)
         });

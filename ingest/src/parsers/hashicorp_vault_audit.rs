@@ -13,7 +13,7 @@ mod call;
 mod failure;
 mod record;
 
-use super::{Parser, append_or_open};
+use super::{Parser, append_or_refuse};
 use crate::json::{self, Raw, Text};
 use crate::payload::{Payload, Rejects};
 use crate::value::{address, event_id};
@@ -63,7 +63,7 @@ impl Parser for HashicorpVaultAudit {
     }
 
     fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
-        append_or_open(payload, rejects, |record| {
+        append_or_refuse(payload, rejects, |record| {
             let entry: Entry<'_> = json::from_str(record).map_err(|cause| cause.to_string())?;
             entry.append_to(record, events)
         });

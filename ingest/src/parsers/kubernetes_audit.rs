@@ -18,7 +18,7 @@ mod record;
 pub(super) use act::{kind_of, refused_impersonation};
 pub(super) use principal::kind_of_name;
 
-use super::{Parser, append_or_open};
+use super::{Parser, append_or_refuse};
 use crate::json;
 use crate::payload::{Payload, Rejects};
 use crate::value::{address, event_id, outcome_of_status};
@@ -58,14 +58,15 @@ impl Parser for KubernetesAudit {
                 && has("\"verb\"")
                 && (has("\"objectRef\"") || has("\"requestURI\"") || has("\"responseStatus\""))
         };
-        (of_group || of_shape()) && !has("\"protoPayload\"") && !is_list(bytes)
+        record.starts_with('{')
+            && (of_group || of_shape())
+            && !has("\"protoPayload\"")
+            && !is_list(bytes)
     }
 
     fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
         let mut scratch = Scratch::default();
-        append_or_open(payload, rejects, |record| {
-            // CloudWatch exports to S3 put the time before the record.
-            let record = &record[record.find('{').unwrap_or(0)..];
+        append_or_refuse(payload, rejects, |record| {
             let event: AuditEvent<'_> = json::from_str(record)?;
             event.append_to(events, record, &mut scratch)
         });

@@ -7,7 +7,6 @@ mod hashicorp_vault_audit;
 mod kubernetes_audit;
 mod okta_system_log;
 
-use crate::json;
 use crate::payload::{Payload, Rejects};
 use std::fmt::Display;
 use telltale_schema::Events;
@@ -28,7 +27,14 @@ pub trait Parser: Sync {
     /// Whether a record looks like one of this log: cheap, by names that only this log has.
     fn recognises(&self, record: &str) -> bool;
 
-    /// Appends every event of the payload to `events`, and what is none to `rejects`.
+    /// Whether a record says when it was written. Before one that does not stands the time of the
+    /// envelope that it lay in.
+    fn is_dated(&self, _record: &str) -> bool {
+        true
+    }
+
+    /// Appends every event of the payload to `events`, and what is none to `rejects`: by
+    /// [`Payload::refuse`], so that it is read where it is another log's or lies in an envelope.
     ///
     /// A line that belongs to the log and is no audit record (a banner, a blank) is passed over.
     fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects);
@@ -54,81 +60,16 @@ pub fn recognise(record: &str) -> Option<&'static dyn Parser> {
     PARSERS.iter().find(|parser| parser.recognises(record)).copied()
 }
 
-/// Keys under which exporters put somebody else's record, as an object or as JSON in a string.
-const ENVELOPES: [&str; 16] = [
-    "_raw",
-    "_source",
-    "message",
-    "detail",
-    "event",
-    "events",
-    "original",
-    "logEvents",
-    "log",
-    "log_s",
-    "line",
-    "data",
-    "body",
-    "payload",
-    "properties",
-    "items",
-];
-
-/// The records inside an exporter's envelope (Splunk's `_raw`, Elastic's `_source`, EventBridge's
-/// `detail`, CloudWatch's `logEvents[].message`, Azure's `properties.log`, the `items` of a
-/// Kubernetes list …), through at most three envelopes.
-pub fn open_envelope(record: &str, found: &mut Vec<String>) {
-    open(record, 3, found);
-}
-
-fn open(record: &str, depth: u8, found: &mut Vec<String>) {
-    if depth == 0 || !record.starts_with('{') {
-        return;
-    }
-    for key in ENVELOPES {
-        let Some(inner) = json::field(record, key) else { continue };
-        let texts: Vec<String> = match inner.0.as_bytes().first() {
-            Some(b'"') => inner.read::<String>().into_iter().collect(),
-            Some(b'{') => vec![inner.0.to_owned()],
-            Some(b'[') => inner
-                .read::<Vec<json::Raw<'_>>>()
-                .map(|all| all.iter().map(|raw| raw.0.to_owned()).collect())
-                .unwrap_or_default(),
-            _ => continue,
-        };
-        for text in texts.iter().map(|text| text.trim()) {
-            // Innermost first: an envelope of objects holds the very words that it is known by.
-            let before = found.len();
-            open(text, depth - 1, found);
-            if found.len() == before && recognise(text).is_some() {
-                found.push(text.to_owned());
-            }
-        }
-        if !found.is_empty() {
-            return;
-        }
-    }
-}
-
-/// Hands every record to `append`; what that refuses is opened, so that a parser also reads its
-/// records in an exporter's envelope, and rejected when there is nothing inside.
-fn append_or_open<E: Display>(
+/// Hands every record to `append`; what that refuses may still be another log's, or lie in an
+/// exporter's envelope.
+fn append_or_refuse<E: Display>(
     payload: &Payload,
     rejects: &mut Rejects,
     mut append: impl FnMut(&str) -> Result<(), E>,
 ) {
-    let mut inside = Vec::new();
-    for (position, record) in payload.records() {
-        let Err(cause) = append(record) else { continue };
-        inside.clear();
-        open_envelope(record, &mut inside);
-        if inside.is_empty() {
-            rejects.push(position, cause);
-        }
-        for record in &inside {
-            if let Err(cause) = append(record) {
-                rejects.push(position, cause);
-            }
+    for (number, (_, record)) in payload.records().enumerate() {
+        if let Err(cause) = append(record) {
+            payload.refuse(number, cause, rejects);
         }
     }
 }

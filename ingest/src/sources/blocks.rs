@@ -1,8 +1,9 @@
 //! One stream of bytes, cut into blocks between two records.
 
 use crate::container::{Found, Framing, Walk, sniff};
+use crate::envelope;
 use crate::json::Marks;
-use crate::parsers::{self, Parser, open_envelope};
+use crate::parsers::{self, Parser};
 use crate::payload::{Block, Payload, Rejects};
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -28,8 +29,18 @@ impl Default for Limits {
 pub struct Plan {
     /// The parser of every record; `None` where records of several logs are mixed.
     pub parser: Option<&'static dyn Parser>,
+    /// Whether somebody named that parser, so that records are no other log's.
+    pub named: bool,
     /// Whether records lie in an exporter's envelope.
     pub envelope: bool,
+}
+
+/// Why there is no plan.
+struct Unrecognised {
+    /// Whether not even the first record is complete.
+    cut: bool,
+    /// Whether further records would not be looked at.
+    enough: bool,
 }
 
 /// Records at the beginning of a stream that are looked at to recognise it.
@@ -64,6 +75,8 @@ pub struct BlockReader {
     silent_at: usize,
     /// Set once the beginning was looked at.
     begun: Option<(Framing, Plan)>,
+    /// Whether its lines are JSON objects, as far as the beginning says.
+    of_objects: bool,
 }
 
 #[derive(PartialEq, Eq)]
@@ -80,7 +93,7 @@ enum State {
 enum Beginning {
     /// How to read it.
     Known,
-    /// Nothing yet: not one record is complete.
+    /// Nothing yet: more of it is looked at.
     TooShort,
     /// Nothing here is for any parser, which was said.
     Foreign,
@@ -140,6 +153,7 @@ impl BlockReader {
             position: 1,
             silent_at: 0,
             begun: None,
+            of_objects: false,
         })
     }
 
@@ -308,21 +322,27 @@ impl BlockReader {
         }
         let ended = self.state == State::Ended;
         let framing = self.framing.unwrap_or_else(|| sniff(&self.rest, ended));
-        let each_for_itself = (self.trusted && self.forced.is_none())
-            .then_some(Plan { parser: None, envelope: false });
-        match each_for_itself.or_else(|| plan(&self.origin, &self.rest, framing, self.forced)) {
-            Some(plan) => {
+        let plan = if self.trusted && self.forced.is_none() {
+            Ok(Plan { parser: None, named: false, envelope: false })
+        } else {
+            plan(&self.origin, &self.rest, framing, ended, self.forced)
+        };
+        match plan {
+            Ok(plan) => {
                 self.begun = Some((framing, plan));
+                self.of_objects =
+                    self.framing.is_none() && self.rest.trim_ascii_start().starts_with(b"{");
                 Beginning::Known
             }
-            None if !ended && !self.rest.contains(&b'\n') => {
+            Err(Unrecognised { cut: true, .. }) if !ended => {
                 if self.rest.len() <= self.limits.record_bytes {
                     return Beginning::TooShort;
                 }
                 self.too_long(rejects);
                 Beginning::Foreign
             }
-            None => {
+            Err(Unrecognised { enough: false, .. }) if !ended => Beginning::TooShort,
+            Err(_) => {
                 let head: String = String::from_utf8_lossy(&self.rest[..self.rest.len().min(200)])
                     .chars()
                     .filter(|c| !c.is_control())
@@ -355,6 +375,11 @@ impl BlockReader {
     }
 
     fn cut_lines(&mut self, ended: bool, rejects: &mut Rejects) -> Option<Block> {
+        if self.of_objects && opens_over_lines(&self.rest) == Some(true) {
+            // From here on the file is not one record a line.
+            self.begun = self.begun.map(|(_, plan)| (Framing::Values, plan));
+            return self.cut_values(ended, rejects);
+        }
         let window = self.rest.len().min(self.limits.block_bytes);
         let newline = memchr::memrchr(b'\n', &self.rest[..window])
             .or_else(|| Some(window + memchr::memchr(b'\n', &self.rest[window..])?));
@@ -376,11 +401,17 @@ impl BlockReader {
             }
             return None;
         }
-        let (framing, passed) = match self.framing {
-            Some(Framing::LinesAt) => (Framing::LinesAt, end),
-            _ => (Framing::Lines, memchr::memchr_iter(b'\n', &self.rest[..end]).count()),
-        };
-        self.block(end, framing, Walk::default(), passed as u64)
+        if self.framing == Some(Framing::LinesAt) {
+            return self.block(end, Framing::LinesAt, Walk::default(), end as u64);
+        }
+        let mut lines = 0;
+        for newline in memchr::memchr_iter(b'\n', &self.rest[..end]) {
+            lines += 1;
+            if self.of_objects && opens_over_lines(&self.rest[newline + 1..]) != Some(false) {
+                return self.block(newline + 1, Framing::Lines, Walk::default(), lines);
+            }
+        }
+        self.block(end, Framing::Lines, Walk::default(), lines)
     }
 
     fn cut_values(&mut self, ended: bool, rejects: &mut Rejects) -> Option<Block> {
@@ -421,6 +452,13 @@ impl BlockReader {
     }
 }
 
+/// Whether the first line is nothing but the bracket of an object whose members stand on the lines
+/// behind it, and no record that was cut off; `None` where the bytes end before one can tell.
+fn opens_over_lines(lines: &[u8]) -> Option<bool> {
+    let [b'{', b'\n' | b'\r', members @ ..] = lines else { return Some(false) };
+    members.trim_ascii_start().first().map(|first| *first == b'"')
+}
+
 /// What kind of file it is that holds no text.
 fn foreign(head: &[u8]) -> Option<&'static str> {
     match head {
@@ -440,14 +478,16 @@ fn foreign(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// How to read the stream that begins with `head`; `None` where no parser recognises a record.
+/// How to read the stream that begins with `head`, and ends with it where it is `whole`.
+///
+/// Errors: no parser recognises a record.
 fn plan(
     origin: &Arc<str>,
     head: &[u8],
     framing: Framing,
+    whole: bool,
     forced: Option<&'static dyn Parser>,
-) -> Option<Plan> {
-    let head = &head[..head.len().min(SAMPLE_BYTES)];
+) -> Result<Plan, Unrecognised> {
     let block = Block {
         origin: Arc::clone(origin),
         bytes: head.to_vec(),
@@ -456,7 +496,6 @@ fn plan(
         first_position: 1,
     };
     let sample = Payload::unredacted(block, &mut Rejects::default());
-    let limit = |record: &str| if record.starts_with('{') { SAMPLE_RECORDS } else { SAMPLE_LINES };
     let known = |record: &str| -> Option<&'static dyn Parser> {
         match forced {
             Some(parser) => parser.recognises(record).then_some(parser),
@@ -464,29 +503,52 @@ fn plan(
         }
     };
     let (mut found, mut enveloped): (Vec<&'static dyn Parser>, bool) = (Vec::new(), false);
+    let (mut inner, mut objects, mut enough) = (Vec::new(), 0, head.len() >= SAMPLE_BYTES);
     for (seen, (_, record)) in sample.records().enumerate() {
-        if seen >= limit(record) {
+        objects += usize::from(record.starts_with('{'));
+        if objects > SAMPLE_RECORDS || seen >= SAMPLE_LINES {
+            enough = true;
             break;
         }
         if let Some(parser) = known(record) {
             found.push(parser);
             continue;
         }
-        let mut inner = Vec::new();
-        open_envelope(record, &mut inner);
-        let inside = inner.iter().filter_map(|text| known(text));
+        inner.clear();
+        envelope::open(record, None, &mut inner);
         let before = found.len();
-        found.extend(inside);
+        found.extend(inner.iter().filter_map(|text| known(text)));
         enveloped |= found.len() > before;
     }
     let mixed = found.iter().any(|parser| parser.name() != found[0].name());
+    let of = |parser, envelope| Plan { parser, named: forced.is_some(), envelope };
     match (found.first(), forced) {
-        (_, Some(parser)) => Some(Plan { parser: Some(parser), envelope: enveloped }),
-        (Some(_), None) if mixed => Some(Plan { parser: None, envelope: enveloped }),
-        (Some(parser), None) => Some(Plan { parser: Some(*parser), envelope: enveloped }),
-        // One record that was cut, and nothing else: say that, rather than nothing.
-        (None, None) => parsers::recognise(std::str::from_utf8(head).unwrap_or_default().trim())
-            .map(|parser| Plan { parser: Some(parser), envelope: false }),
+        (_, Some(parser)) => Ok(of(Some(parser), enveloped)),
+        (Some(_), None) if mixed => Ok(of(None, enveloped)),
+        (Some(parser), None) => Ok(of(Some(*parser), enveloped)),
+        (None, None) => {
+            let first = cut_record(head, framing);
+            // One record that was cut, and nothing else: say that, rather than nothing.
+            let text = first.and_then(|start| std::str::from_utf8(&head[start..]).ok());
+            match text.and_then(parsers::recognise) {
+                Some(parser) if whole => Ok(of(Some(parser), false)),
+                _ => Err(Unrecognised { cut: first.is_some(), enough }),
+            }
+        }
+    }
+}
+
+/// Where the first record begins when its end is missing.
+fn cut_record(head: &[u8], framing: Framing) -> Option<usize> {
+    match framing {
+        Framing::Lines | Framing::LinesAt => {
+            let start = head.len() - head.trim_ascii_start().len();
+            (memchr::memchr(b'\n', &head[start..]).is_none()).then_some(start)
+        }
+        Framing::Values => match Walk::default().next(&Marks::of(head), head, &mut 0) {
+            Found::Cut(start) => Some(start),
+            _ => None,
+        },
     }
 }
 

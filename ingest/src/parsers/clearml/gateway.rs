@@ -62,15 +62,13 @@ pub(super) struct Facts<'a> {
     forwarded_for: Option<Cow<'a, str>>,
     user_agent: Option<Cow<'a, str>>,
     latency_us: Option<i64>,
-    has_header: bool,
+    /// Whether any of the headers is there: without one it is no call of ClearML.
+    pub has_header: bool,
 }
 
 impl Facts<'_> {
-    /// Appends the call; nothing for a record without any of the headers.
+    /// Appends the call.
     pub fn append_to(&self, place: &Place<'_>, events: &mut dyn Events) {
-        if !self.has_header {
-            return;
-        }
         let endpoint = self.path.as_deref().and_then(endpoint);
         let target_id = self.impersonate_as.as_deref().or(self.act_as.as_deref());
         let (worker, run) = self.worker.as_deref().map(worker_and_run).unzip();

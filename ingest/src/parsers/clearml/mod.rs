@@ -2,7 +2,8 @@
 //! a gateway in front of the server, whose header names tell it.
 //!
 //! - Agent: no identity but the worker's and no time of its own. A line without a time takes that
-//!   of the last line that had one, else the time of reading; its event id is where it stands. The
+//!   of its envelope (Docker's `{"log":…,"time":…}`), of the last line that had one, else the time of
+//!   reading; its event id is where it stands. The
 //!   worker is remembered from `pulled … by worker` and `agent.worker_id`, by task where it is
 //!   known; a worker that serves (`<worker>:service:<task>`) keeps the task in `session_id`.
 //!   Vaults are `secret_read` on their user; what `--use-owner-token` is refused is `impersonation`.
@@ -56,24 +57,33 @@ impl Parser for ClearMl {
         }
     }
 
+    fn is_dated(&self, record: &str) -> bool {
+        record.starts_with('{') || Line::of(record).at.is_some()
+    }
+
     fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
         let mut console = Console::default();
-        for (position, record) in payload.records() {
+        for (number, (position, record)) in payload.records().enumerate() {
             let place = Place { origin: payload.origin(), position, record };
             if record.starts_with('{') {
                 match json::from_str::<gateway::Facts<'_>>(record) {
-                    Ok(facts) => facts.append_to(&place, events),
-                    Err(cause) => rejects.push(position, cause),
+                    Ok(facts) if facts.has_header => facts.append_to(&place, events),
+                    Ok(_) => payload.pass_over(number, rejects),
+                    Err(cause) => payload.refuse(number, cause, rejects),
                 }
                 continue;
             }
             let line = Line::of(record);
             if !line.is_server {
                 console.append(&line, &place, events);
+                // Another log's record may stand behind a collector's prefix.
+                if record.ends_with('}') && !console::recognises(line.text) {
+                    payload.pass_over(number, rejects);
+                }
             } else if line.logger.is_some_and(is_own_logger) {
                 match line.at {
                     Some(at) => server::append(line.text, at, &place, events),
-                    None => rejects.push(position, "the line's time is no date and time"),
+                    None => payload.refuse(number, "the line's time is no date and time", rejects),
                 }
             }
         }

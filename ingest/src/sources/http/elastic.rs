@@ -3,7 +3,7 @@
 //! <https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-bulk>
 
 use super::{Http, Posted, failed, status, with_retry};
-use crate::json;
+use crate::container::bulk_action;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue};
@@ -64,9 +64,7 @@ fn documents(body: &[u8]) -> (Bytes, Vec<Value>) {
     let mut lines =
         body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty());
     while let Some(line) = lines.next() {
-        let action = std::str::from_utf8(line).ok().and_then(|text| {
-            ["create", "index", "update"].into_iter().find(|name| json::field(text, name).is_some())
-        });
+        let action = std::str::from_utf8(line).ok().and_then(bulk_action);
         let document = match action {
             Some(_) => lines.next().unwrap_or_default(),
             // A line that is no action is taken for a document, so that nothing is lost.

@@ -102,7 +102,7 @@ pub fn format(head: &[u8], whole: bool) -> Option<Format> {
     if is_foreign(text) {
         return Some(Format::Foreign);
     }
-    if !matches!(text[0], b'{' | b'[') {
+    if !matches!(text[0], b'{' | b'[' | 0x1e) {
         return Some(Format::Lines);
     }
     let is_line = text.contains(&b'\n');
@@ -172,6 +172,7 @@ mod tests {
         assert_eq!(growing("{\"Records\":[{\"a\":1}]}\n"), Some(Format::Lines));
         assert_eq!(growing("[\n{\"a\":1},"), Some(Format::Values));
         assert_eq!(growing("{\n  \"a\": 1\n}"), Some(Format::Values));
+        assert_eq!(growing("\u{1e}{\"a\":1}\n"), Some(Format::Values));
         assert_eq!(growing("2026-03-01 text"), Some(Format::Lines));
         assert_eq!(growing("PK\u{3}\u{4}"), Some(Format::Foreign));
         assert_eq!(growing("{\"a\":1}\n\0\n{\"a\":2}\n"), Some(Format::Lines));

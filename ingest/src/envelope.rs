@@ -1,0 +1,256 @@
+//! What exporters put around a record: an object that holds it under a key of their own, as JSON, as
+//! JSON in a string or in base64; and the words that a collector writes before it on its line.
+
+use crate::json::{self, Raw, Text};
+use crate::parsers::recognise;
+use crate::redact::{Redactor, decode_base64};
+use telltale_schema::Micros;
+use telltale_schema::time::{format_instant, parse_instant};
+
+/// Keys under which exporters put somebody else's record, the one to look under first first.
+const ENVELOPES: [&str; 31] = [
+    "_raw",
+    "_source",
+    "CloudTrailEvent",
+    "message",
+    "@message",
+    "Message",
+    "detail",
+    "event",
+    "events",
+    "original",
+    "logEvents",
+    "log",
+    "log_s",
+    "line",
+    "data",
+    "body",
+    "Body",
+    "payload",
+    "properties",
+    "items",
+    "result",
+    "results",
+    "hits",
+    "json",
+    "Records",
+    "Events",
+    "Sns",
+    "full_message",
+    "audit",
+    "kubernetes",
+    "hashicorp_vault",
+];
+
+/// Envelopes and arrays in one another that are looked into: an answer of Elasticsearch is
+/// `hits.hits[]._source.event.original`.
+const MAX_DEPTH: u8 = 6;
+
+/// How base64 of a JSON object begins, as Pub/Sub carries it.
+const BASE64_OBJECT: &str = "eyJ";
+
+/// The records inside an exporter's envelope (Splunk's `_raw`, Elastic's `_source`, EventBridge's
+/// `detail`, CloudWatch's `logEvents[].message`, Azure's `properties.log`, the `items` of a
+/// Kubernetes list …), or behind a collector's prefix; none where nothing in it is a record.
+///
+/// What lay in base64 was no text yet when the payload was redacted: `redactor` does it here. It may
+/// be missing where nobody sees what is found.
+pub fn open(record: &str, redactor: Option<&Redactor>, found: &mut Vec<String>) {
+    Opening { redactor, found }.open(record, None, MAX_DEPTH);
+}
+
+struct Opening<'o> {
+    redactor: Option<&'o Redactor>,
+    found: &'o mut Vec<String>,
+}
+
+impl Opening<'_> {
+    /// `at`: the time of the innermost envelope so far that says one.
+    fn open(&mut self, record: &str, at: Option<Micros>, depth: u8) {
+        let Some(depth) = depth.checked_sub(1) else { return };
+        if !record.starts_with('{') {
+            // `<13>May  6 07:08:09 host vault[7]: {…}`, `2026-05-06T07:08:09Z stdout F {…}`.
+            if let (Some(start), true) = (record.find('{'), record.ends_with('}')) {
+                self.look(&record[start..], at, depth);
+            }
+            return;
+        }
+        let mut inside: [Option<Raw<'_>>; ENVELOPES.len()] = Default::default();
+        let mut time = None;
+        json::members(record, |key, value| match key {
+            "time" | "@timestamp" => time = Some(value),
+            _ => {
+                if let Some(rank) = ENVELOPES.iter().position(|envelope| *envelope == key) {
+                    inside[rank].get_or_insert(value);
+                }
+            }
+        });
+        let time = time.and_then(|time| time.read::<Text<'_>>().ok());
+        let at = time.and_then(|time| parse_instant(time.get()?)).or(at);
+        let before = self.found.len();
+        for value in inside.into_iter().flatten() {
+            self.value(value, at, depth);
+            if self.found.len() > before {
+                return;
+            }
+        }
+    }
+
+    fn value(&mut self, value: Raw<'_>, at: Option<Micros>, depth: u8) {
+        match value.0.as_bytes().first() {
+            Some(b'{') => self.look(value.0, at, depth),
+            Some(b'[') => self.elements(value.0, at, depth),
+            Some(b'"') => {
+                let Ok(text) = value.read::<Text<'_>>() else { return };
+                let text = text.get().unwrap_or_default().trim();
+                let decoded = self.decoded(text);
+                match decoded.as_deref().unwrap_or(text).trim() {
+                    text if text.starts_with("[{") => self.elements(text, at, depth),
+                    text => self.look(text, at, depth),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The elements of an array in which something is found. Then each of them is a record, also
+    /// one that nobody knows.
+    fn elements(&mut self, array: &str, at: Option<Micros>, depth: u8) {
+        let Some(depth) = depth.checked_sub(1) else { return };
+        let Ok(elements) = json::from_str::<Vec<Raw<'_>>>(array) else { return };
+        let before = self.found.len();
+        let mut strange = Vec::new();
+        for element in elements {
+            let found = self.found.len();
+            self.value(element, at, depth);
+            if self.found.len() == found {
+                strange.push(element.0);
+            }
+        }
+        if self.found.len() > before {
+            self.found.extend(strange.into_iter().map(str::to_owned));
+        }
+    }
+
+    /// Innermost first: an envelope of objects holds the very words that it is known by.
+    fn look(&mut self, text: &str, at: Option<Micros>, depth: u8) {
+        let before = self.found.len();
+        self.open(text, at, depth);
+        if self.found.len() == before
+            && let Some(parser) = recognise(text)
+        {
+            self.found.push(match at {
+                Some(at) if !parser.is_dated(text) => format!("{} {text}", format_instant(at)),
+                _ => text.to_owned(),
+            });
+        }
+    }
+
+    fn decoded(&self, text: &str) -> Option<String> {
+        if !text.starts_with(BASE64_OBJECT) {
+            return None;
+        }
+        let bytes = decode_base64(text.as_bytes());
+        let redacted = self.redactor.and_then(|redactor| redactor.redact(&bytes));
+        String::from_utf8(redacted.unwrap_or(bytes)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redact::Key;
+
+    const RECORD: &str = r#"{"eventVersion":"1.09","eventName":"ListKeys","eventSource":"iam.amazonaws.com","awsRegion":"eu-west-1","requestParameters":{"password":"correct horse battery"}}"#;
+    /// [`RECORD`] in base64.
+    const BASE64: &str = "eyJldmVudFZlcnNpb24iOiIxLjA5IiwiZXZlbnROYW1lIjoiTGlzdEtleXMiLCJldmVudFNvdXJjZSI6ImlhbS5hbWF6b25hd3MuY29tIiwiYXdzUmVnaW9uIjoiZXUtd2VzdC0xIiwicmVxdWVzdFBhcmFtZXRlcnMiOnsicGFzc3dvcmQiOiJjb3JyZWN0IGhvcnNlIGJhdHRlcnkifX0=";
+
+    fn opened(envelope: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        open(envelope, None, &mut found);
+        found
+    }
+
+    fn quoted(text: &str) -> String {
+        serde_json::to_string(text).unwrap()
+    }
+
+    #[test]
+    fn every_envelope_gives_its_record() {
+        let text = quoted(RECORD);
+        let notice = quoted(&format!(r#"{{"detail-type":"x","detail":{RECORD}}}"#));
+        let message = quoted(&format!(r#"{{"Type":"Notification","Message":{notice}}}"#));
+        let listed = quoted(&format!("[{RECORD}]"));
+        for envelope in [
+            format!(r#"{{"EventId":"1","EventName":"ListKeys","CloudTrailEvent":{text}}}"#),
+            format!(r#"{{"preview":false,"result":{{"_raw":{text}}}}}"#),
+            format!(r#"{{"preview":false,"results":[{{"_raw":{text}}}]}}"#),
+            format!(
+                r#"{{"took":1,"hits":{{"total":1,"hits":[{{"_id":"1","_source":{RECORD}}}]}}}}"#
+            ),
+            format!(r#"{{"hits":{{"hits":[{{"_source":{{"event":{{"original":{text}}}}}}}]}}}}"#),
+            format!(r#"{{"@timestamp":"2026-05-06 07:08:09.000","@message":{RECORD}}}"#),
+            format!(r#"{{"@timestamp":"2026-05-06 07:08:09.000","@message":{text}}}"#),
+            format!(r#"{{"Body":{message}}}"#),
+            format!(r#"{{"body":{listed}}}"#),
+            format!(r#"{{"digest":"x","Records":[{RECORD}]}}"#),
+            format!(r#"{{"@timestamp":"x","json":{RECORD}}}"#),
+            format!(r#"{{"message":{{"data":"{BASE64}","messageId":"1"}},"subscription":"s"}}"#),
+            format!("<13>May  6 07:08:09 host app[7]: {RECORD}"),
+            format!("@cee: {RECORD}"),
+            format!(r#"{{"kubernetes":{{"audit":{RECORD}}}}}"#),
+            format!(
+                r#"{{"log":{}}}"#,
+                quoted(&format!("2026-05-06T07:08:09Z stdout F {RECORD}\n"))
+            ),
+        ] {
+            assert_eq!(opened(&envelope), [RECORD], "{envelope}");
+        }
+    }
+
+    #[test]
+    fn an_array_with_a_record_keeps_what_nobody_knows_and_one_without_is_nothing() {
+        let found = opened(&format!(r#"{{"results":[{{"x":1}},{RECORD},{RECORD}]}}"#));
+        assert_eq!(found, [RECORD, RECORD, r#"{"x":1}"#]);
+        for other in
+            [r#"{"results":[{"x":1}]}"#, RECORD, r#"{"data":"eyJhIjoxfQ"}"#, "a { b }", "}{"]
+        {
+            assert_eq!(opened(other), [""; 0], "{other}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_a_time_takes_that_of_its_envelope() {
+        let line = "Running task '0123456789abcdef0123456789abcdef'";
+        let log = |time: &str, text: &str| {
+            opened(&format!(r#"{{"log":{},"time":"{time}"}}"#, quoted(&format!("{text}\n"))))
+        };
+        let dated = format!("2026-05-06T07:08:09.500000Z {line}");
+        assert_eq!(log("2026-05-06T07:08:09.5Z", line), [dated.as_str()]);
+        assert_eq!(log("2026-05-06T09:00:00Z", &dated), [dated.as_str()]);
+        assert_eq!(log("yesterday", line), [line]);
+    }
+
+    #[test]
+    fn secrets_in_base64_are_replaced() {
+        let (mut found, redactor) = (Vec::new(), Redactor::new(&Key::from_bytes([1; 32])));
+        open(&format!(r#"{{"data":"{BASE64}"}}"#), Some(&redactor), &mut found);
+        assert!(found[0].contains("\"password\":\"redacted:"), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_nothing_and_costs_little() {
+        let objects = format!("{}{RECORD}{}", r#"{"data":"#.repeat(20_000), "}".repeat(20_000));
+        let arrays = format!(r#"{{"data":{}{RECORD}{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
+        let mut strings = RECORD.to_owned();
+        for _ in 0..10 {
+            strings = format!(r#"{{"data":{}}}"#, quoted(&strings));
+        }
+        let wide = format!("{{{}}}", r#""data":[{"data":[{}]}],"#.repeat(20_000));
+        for bomb in [arrays, strings, wide] {
+            assert!(opened(&bomb).is_empty(), "{bomb:.80}");
+        }
+        // Objects hold the words that a record is known by, and no parser reads them.
+        assert_eq!(opened(&objects).len(), 1);
+    }
+}
