@@ -3,7 +3,6 @@
 use crate::journal::encoded::Encoded;
 use crate::journal::entry::{DeadLetter, Ledger};
 use rustc_hash::FxHashMap;
-use std::io::Cursor;
 use std::sync::Arc;
 use telltale_ingest::reading::read_block;
 use telltale_ingest::redact::Redactor;
@@ -124,10 +123,9 @@ impl Intake {
             text,
         };
         // Shown where a piece as a whole is no log.
-        let head = bytes.slice(..bytes.len().min(DeadLetter::MAX_BYTES));
+        let head = bytes[..bytes.len().min(DeadLetter::MAX_BYTES)].to_vec();
         let mut rejects = Rejects::keeping_singles();
-        let reader =
-            BlockReader::new(&origin, Cursor::new(bytes), parser, self.limits, Arc::default());
+        let reader = BlockReader::of_bytes(&origin, bytes, parser, self.limits);
         let mut held = 0;
         match reader {
             Ok(reader) => {

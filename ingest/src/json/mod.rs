@@ -15,7 +15,7 @@ mod text;
 
 pub use lenient::{First, Number, Object};
 pub(crate) use object::object;
-pub use object::{Fill, InPlace, Key, OrNull};
+pub use object::{Fill, InPlace, Key, OrNull, Places};
 pub use read::Error;
 pub use text::{Lenient, Raw, Text};
 

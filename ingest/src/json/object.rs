@@ -15,9 +15,10 @@ use std::fmt;
 /// ```
 ///
 /// It writes what `#[derive(Deserialize)]` with `default`, `borrow` and `rename` on each field
-/// would, for any serde reader. A record goes through it a thousand times in a millisecond, so keys
-/// are told apart by whole words of their bytes, and what is read goes straight into its field,
-/// objects within objects too. Of a key that comes twice the last one counts. `null` in place of an
+/// would, for any serde reader. A record goes through it a thousand times in a millisecond, so a key
+/// is looked up in a table without collisions, made when the program is compiled, and compared by
+/// whole words of its bytes; what is read goes straight into its field, objects within objects too.
+/// Of a key that comes twice the last one counts. `null` in place of an
 /// object leaves its fields as they are. Keys have at most 32 bytes.
 macro_rules! object {
     ($(
@@ -49,6 +50,20 @@ macro_rules! object {
             ) -> Result<(), D::Error> {
                 struct Members<'o, 'a>(&'o mut $name<'a>);
 
+                #[derive(Clone, Copy)]
+                #[allow(non_camel_case_types, reason = "they are called as the fields are")]
+                enum Field { $($field,)* }
+
+                const FIELDS: &[($crate::json::Key, Field)] = &[
+                    $(
+                        ($crate::json::Key::of($key), Field::$field),
+                        $(($crate::json::Key::of($other), Field::$field),)*
+                    )*
+                ];
+                const PLACES: $crate::json::Places = $crate::json::Places::of(&[
+                    $($crate::json::Key::of($key), $($crate::json::Key::of($other),)*)*
+                ]);
+
                 impl<'de: 'a, 'a> $crate::json::Fill<'de> for Members<'_, 'a> {
                     #[inline(always)]
                     fn fill<A: serde::de::MapAccess<'de>>(
@@ -59,15 +74,16 @@ macro_rules! object {
                         while let Some(key) =
                             members.next_key_seed(std::marker::PhantomData::<Key>)?
                         {
-                            $(
-                                if key == const { Key::of($key) }
-                                    $(|| key == const { Key::of($other) })*
-                                {
-                                    members.next_value_seed(InPlace(&mut self.0.$field))?;
-                                    continue;
+                            match FIELDS.get(PLACES.of_key(&key)) {
+                                $(
+                                    Some((own, Field::$field)) if *own == key => {
+                                        members.next_value_seed(InPlace(&mut self.0.$field))?;
+                                    }
+                                )*
+                                _ => {
+                                    members.next_value::<serde::de::IgnoredAny>()?;
                                 }
-                            )*
-                            members.next_value::<serde::de::IgnoredAny>()?;
+                            }
                         }
                         Ok(())
                     }
@@ -157,6 +173,51 @@ impl Key {
     }
 }
 
+/// Where each of some keys stands in their list: a hash table without collisions.
+pub struct Places {
+    factor: u64,
+    slots: [u8; Self::SLOTS],
+}
+
+impl Places {
+    const SLOTS: usize = 128;
+    const NONE: u8 = u8::MAX;
+
+    /// Finds a factor that gives every key a slot of its own; there is one for any few keys, and
+    /// where there is none the program does not compile.
+    pub const fn of(keys: &[Key]) -> Self {
+        // An odd number whose multiples are spread: 2⁶⁴ over the golden ratio.
+        let mut factor = 0x9e37_79b9_7f4a_7c15;
+        let mut tries = 0;
+        while tries < 100_000 {
+            let mut places = Self { factor, slots: [Self::NONE; Self::SLOTS] };
+            let mut at = 0;
+            while at < keys.len() && places.slots[places.slot(&keys[at])] == Self::NONE {
+                places.slots[places.slot(&keys[at])] = at as u8;
+                at += 1;
+            }
+            if at == keys.len() {
+                return places;
+            }
+            factor = factor.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(2);
+            tries += 1;
+        }
+        panic!("keys of one object are alike, or too many")
+    }
+
+    /// Where `key` stands if it is one of them; any number if it is none.
+    #[inline(always)]
+    pub const fn of_key(&self, key: &Key) -> usize {
+        self.slots[self.slot(key)] as usize
+    }
+
+    #[inline(always)]
+    const fn slot(&self, key: &Key) -> usize {
+        let all = key.head ^ key.tail.rotate_left(29) ^ (key.len as u64).rotate_left(56);
+        (all.wrapping_mul(self.factor) >> (64 - Self::SLOTS.ilog2())) as usize
+    }
+}
+
 #[inline(always)]
 const fn word(bytes: &[u8], at: usize) -> u64 {
     match bytes.split_at(at).1.first_chunk::<8>() {
@@ -235,6 +296,17 @@ mod tests {
         for other in ["true", "-1", "1.5", r#""text""#, "[]"] {
             let error = read(other).unwrap_err().to_string();
             assert!(error.starts_with("`inner`: invalid type: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_key_has_a_place_of_its_own() {
+        let names: Vec<String> =
+            (0..40).map(|at| format!("{}Name{at}", "x".repeat(at % 24))).collect();
+        let keys: Vec<Key> = names.iter().map(|name| Key::of(name)).collect();
+        let places = Places::of(&keys[..24]);
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(places.of_key(key) == at, at < 24, "{}", names[at]);
         }
     }
 

@@ -5,6 +5,7 @@ use crate::envelope;
 use crate::json::Marks;
 use crate::parsers::{self, Parser};
 use crate::payload::{Block, Payload, Rejects};
+use bytes::Bytes;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +50,9 @@ const SAMPLE_RECORDS: usize = 300;
 const SAMPLE_LINES: usize = 20_000;
 /// Bytes at the beginning of a stream that are looked at to recognise it.
 const SAMPLE_BYTES: usize = 1 << 20;
+
+/// Bytes in memory that are taken as one block at most.
+const WHOLE_BYTES: usize = 4 << 20;
 
 /// Bytes of what is compressed that are read at once.
 const BUFFER: usize = 256 << 10;
@@ -155,6 +159,27 @@ impl BlockReader {
             begun: None,
             of_objects: false,
         })
+    }
+
+    /// Reads what lies in memory, which may be gzip or zstd. What is plain and not too long is one
+    /// block, and not copied where nobody else holds it.
+    ///
+    /// Errors: as for [`BlockReader::new`].
+    pub fn of_bytes(
+        origin: &str,
+        content: Bytes,
+        forced: Option<&'static dyn Parser>,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        let is_plain = !matches!(*content, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..]);
+        let limits = match is_plain && content.len() <= WHOLE_BYTES {
+            true => Limits { block_bytes: limits.block_bytes.max(content.len()), ..limits },
+            false => {
+                return Self::new(origin, io::Cursor::new(content), forced, limits, Arc::default());
+            }
+        };
+        let reader = Self::new(origin, io::empty(), forced, limits, Arc::default())?;
+        Ok(Self { rest: content.into(), state: State::Ended, ..reader })
     }
 
     pub fn origin(&self) -> &str {

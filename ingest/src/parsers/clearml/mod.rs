@@ -77,7 +77,7 @@ impl Parser for ClearMl {
             if !line.is_server {
                 console.append(&line, &place, events);
                 // Another log's record may stand behind a collector's prefix.
-                if record.ends_with('}') && !console::recognises(line.text) {
+                if record.ends_with('}') && !console::recognises(&line) {
                     payload.pass_over(number, rejects);
                 }
             } else if line.logger.is_some_and(is_own_logger) {
