@@ -2,6 +2,7 @@
 //! forms, headers, variables, settings and options of a command.
 
 use super::Scan;
+use super::kubernetes::Mention;
 use super::names::{self, Class, MAX_NAME_BYTES};
 use super::text::{self, Mark, Quote};
 use super::values::{self, Name, Place};
@@ -179,13 +180,16 @@ impl Scan<'_> {
     /// `"kind":"Secret"`, `"resource":"secrets"`: the object around it is, or is about, a
     /// Kubernetes Secret.
     fn judge_kind(&mut self, range: Range<usize>, quote: Quote) {
-        if !quote.is_before(self.bytes, range.start) {
+        let is_type = |byte: &&u8| text::is_name(**byte) || matches!(byte, b'/' | b'\\');
+        let before = self.bytes[..range.start].iter().rev().take(MAX_NAME_BYTES);
+        let start = range.start - before.take_while(is_type).count();
+        if !quote.is_before(self.bytes, start) {
             return;
         }
-        match &self.bytes[range] {
-            b"Secret" => self.kubernetes.search(self.bytes, quote.escapes),
-            b"secrets" => self.kubernetes.search_bodies(self.bytes, quote.escapes),
-            _ => {}
+        match Mention::of(&self.bytes[start..range.end]) {
+            Some(Mention::Secret) => self.kubernetes.search(self.bytes, quote.escapes),
+            Some(Mention::Secrets) => self.kubernetes.search_bodies(self.bytes, quote.escapes),
+            None => {}
         }
     }
 
