@@ -196,6 +196,11 @@ impl Scan<'_> {
     /// A value behind a name without quotes.
     fn judge_value(&mut self, name: &Name, place: Place, start: usize) -> Option<usize> {
         let bytes = self.bytes;
+        // What a command gives is the value; of `echo` that is known.
+        let start = match bytes[start..] {
+            [b'$', b'(', ..] => behind_echo(bytes, start + 2)?,
+            _ => start,
+        };
         if let Some((quote, inside)) = Quote::at(bytes, start) {
             // It may as well end a string that ends with the name: `"x?token="`.
             let may_end = bytes.get(inside).is_none_or(|behind| {
@@ -264,6 +269,16 @@ fn begins_parameter(bytes: &[u8], at: usize) -> bool {
     let before = &bytes[..at];
     let forms: [&[u8]; 6] = [b"?", b"&", b"\\u0026", b"\\u003f", b"%26", b"%3F"];
     forms.iter().any(|form| before.ends_with(form))
+}
+
+/// Behind `echo` and its options, where they stand at `at`.
+fn behind_echo(bytes: &[u8], at: usize) -> Option<usize> {
+    let at = skip_blanks(bytes, at);
+    let mut words = bytes[at..].strip_prefix(b"echo ")?.trim_ascii_start();
+    while let [b'-', b'n' | b'e' | b'E', b' ', ..] = words {
+        words = words[3..].trim_ascii_start();
+    }
+    Some(bytes.len() - words.len())
 }
 
 /// The name that the candidate belongs to. Its ends may be cut at [`MAX_NAME_BYTES`] to the left;

@@ -37,6 +37,10 @@ pub(super) enum Rule {
     UserInfo,
     Pem,
     Jwt,
+    /// Beginning of a JWT or of PEM in base64.
+    Base64,
+    /// `base64 --decode`.
+    Decoder,
     /// Prefix of a token, which begins so many bytes before the candidate.
     Prefix(&'static Shape),
 }
@@ -78,6 +82,9 @@ const SHAPES: &[(&str, Rule)] = &[
     (":\\/\\", Rule::UserInfo),
     ("-BEG", Rule::Pem),
     ("eyJ?", Rule::Jwt),
+    // `ZXlK` is `eyJ` in base64, `LS0t` is `---`.
+    ("[ZL][XS][l0][Kt]", Rule::Base64),
+    ("e64 ", Rule::Decoder),
 ];
 
 /// One pattern: the bytes that may stand at each place.

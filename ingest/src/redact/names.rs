@@ -341,7 +341,7 @@ fn is_placeholder(value: &[u8]) -> bool {
         [b'{', b'{', inner @ .., b'}', b'}'] | [b'$', b'{', inner @ .., b'}'] => {
             is_reference(inner.trim_ascii()) || inner.starts_with(b"{")
         }
-        [b'$', b'(', inner @ .., b')'] => is_reference(inner),
+        [b'$', b'(', inner @ .., b')'] => is_reference(inner) && !inner.starts_with(b"echo "),
         [b'$', name @ ..] => {
             name.len() >= 3 && name.iter().all(|b| b.is_ascii_uppercase() || *b == b'_')
         }

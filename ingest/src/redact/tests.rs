@@ -109,6 +109,21 @@ fn tokens_show_by_their_shape() {
 }
 
 #[test]
+fn base64_shows_by_what_it_stands_for() {
+    check(&[
+        "env «ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5LmV5SnpkV0lpT2lKM2IzSnJaWEl0TnlJc0ltbGhkQ0k2TVRjMk56VTVOekV5TUgwLmMybG5ibUYwZFhKbExXOW1MWFJvWlMxMGIydGxiZw==», «LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JSUNlQUlCQURBTkJna3Foa2lHOXcwQgotLS0tLUVORCBQUklWQVRFIEtFWS0tLS0tCg==»",
+        r#"{"caBundle":"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSURkekNDQWwrZ0F3SUJBZ0lFQWdBQXVUQU5CZ2txCi0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K","id":"ZXlK{60}"}"#,
+        r#"{"args":["echo '«YXBpIHsgY3JlZGVudGlhbHMgeyBhY2Nlc3Nfa2V5ID0gIksyUFdYMFZONlFaTCIgc2VjcmV0X2tleSA9ICJ1OFJrMXZRejdMbTNUYjVZYzlXZCIgfSB9Cg==»' | base64 --decode >> ~/clearml.conf ; python x"]}"#,
+        r#"{"in":"{\"args\":[\"echo \\\"«YXBpIHsgY3JlZGVudGlhbHMgeyBhY2Nlc3Nfa2V5ID0gIksyUFdYMFZONlFaTCIgc2VjcmV0X2tleSA9ICJ1OFJrMXZRejdMbTNUYjVZYzlXZCIgfSB9Cg==»\\\" | base64 -d > x\"]}"}"#,
+        r#"{"args":["echo \u0027«YXBpIHsgY3JlZGVudGlhbHMgeyBhY2Nlc3Nfa2V5ID0gIksyUFdYMFZONlFaTCIgc2VjcmV0X2tleSA9ICJ1OFJrMXZRejdMbTNUYjVZYzlXZCIgfSB9Cg\u003d\u003d»\u0027|base64 -d"]}"#,
+        "echo «H4sIAAAAAAAAA8tIzcnJBwCGphA2BQAAAA==» | base64 -d | gunzip",
+        "echo IyEvYmluL3NoCnNldCAtZQplY2hvIHJlYWR5ID4gL3RtcC9zdGF0ZQo= | base64 -d | sh; base64 -d x; cat x | base64 -d; | base64 -d",
+        r#"export CLEARML_AUTH_TOKEN=$(echo '«ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5LmV5SnpkV0lpT2lKM2IzSnJaWEl0TnlJc0ltbGhkQ0k2TVRjMk56VTVOekV5TUgwLmMybG5ibUYwZFhKbExXOW1MWFJvWlMxMGIydGxiZw==»' | base64 --decode) && python x"#,
+        r#"{"args":["export CLEARML_AUTH_TOKEN=$(echo '«ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5LmV5SnpkV0lpT2lKM2IzSnJaWEl0TnlJc0ltbGhkQ0k2TVRjMk56VTVOekV5TUgwLmMybG5ibUYwZFhKbExXOW1MWFJvWlMxMGIydGxiZw==»' | base64 --decode) && x"]}"#,
+    ]);
+}
+
+#[test]
 fn private_keys_keep_their_lines() {
     check(&[
         "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n",
@@ -186,6 +201,8 @@ fn console_lines_show_by_their_name() {
         "['password'] = '«hunter2»'",
         "aws configure set aws_secret_access_key «{40}»",
         "ALTER ROLE app PASSWORD '«hunter2»'",
+        "TOKEN=$(echo -n «{20}») PASSWORD=\"«$(echo hunter2)»\" x",
+        "TOKEN=$(cat /run/token) PASSWORD=$(DB_PASSWORD)x --token=$(vault read -field=x y)",
         "authorization: GenieKey «{30}», Authorization: token «{8}»",
         r#"{"xml":"\u003cpassword\u003e«hunter2»\u003c/password\u003e"}"#,
         r#"{"line":"a=1\npassword=«hunter2»\nb=2","q":"x?token=","z":","}"#,
@@ -286,6 +303,10 @@ fn fragment() -> impl Strategy<Value = String> {
         "\"resource\":\"secrets\"",
         "\"requestObject\"",
         "\"items\"",
+        "| base64 -d",
+        "$(echo ",
+        "ZXlK",
+        "LS0t",
         "Bearer ",
         "Basic ",
         "eyJ",
