@@ -2,6 +2,7 @@
 //! forms, headers, variables, settings and options of a command.
 
 use super::Scan;
+use super::kubernetes::Mention;
 use super::names::{self, Class, MAX_NAME_BYTES};
 use super::text::{self, Mark, Quote};
 use super::values::{self, Name, Place};
@@ -35,12 +36,11 @@ impl Scan<'_> {
                     let value = skip_spaces(bytes, behind_separator(bytes, behind_spaces)?);
                     self.judge_member(&name, quote, value)
                 }
-                b',' => self.judge_next_strings(range, quote, behind_spaces + 1),
-                b']' => self.judge_behind_separator(range, behind_spaces + 1),
-                b'}' => {
-                    self.judge_kind(range, quote);
-                    None
+                b',' | b'}' => {
+                    self.judge_kind(range.clone(), quote);
+                    self.judge_neighbours(range, quote, behind_spaces)
                 }
+                b']' => self.judge_behind_separator(range, behind_spaces + 1),
                 _ => None,
             };
         }
@@ -83,12 +83,16 @@ impl Scan<'_> {
 
     fn classified(&self, range: Range<usize>) -> Option<Name> {
         let class = names::classify(&self.bytes[range.clone()])?;
-        Some(Name { range, class })
+        // A code comes as a parameter of a URL, else it is a number or a word.
+        let is_secret = class != Class::Parameter || begins_parameter(self.bytes, range.start);
+        is_secret.then_some(Name { range, class })
     }
 
-    /// The value of a member of an object: a string, or an array of strings.
+    /// The value of a member of an object: a string, an array of strings, or an object that wraps
+    /// a string.
     fn judge_member(&mut self, name: &Name, quote: Quote, value: usize) -> Option<usize> {
         if self.bytes.get(value) != Some(&b'[') {
+            let value = self.behind_wrapper(quote, value);
             return self.judge_string(name, quote, value);
         }
         let mut at = value + 1;
@@ -129,19 +133,50 @@ impl Scan<'_> {
         Some(start..found.string_end(self.bytes, start, in_json))
     }
 
+    /// Where the value itself begins: behind `{"value":` of Okta's users or `{"stringValue":` of
+    /// OpenTelemetry, else at `at`.
+    fn behind_wrapper(&mut self, quote: Quote, at: usize) -> usize {
+        let bytes = self.bytes;
+        if bytes.get(at) != Some(&b'{') {
+            return at;
+        }
+        let Some(key) = self.string_at(quote, skip_spaces(bytes, at + 1)) else { return at };
+        let behind = skip_spaces(bytes, behind_quote(bytes, key.end, quote));
+        match bytes.get(behind) {
+            Some(b':') if ends_with(&bytes[key], b"value") => skip_spaces(bytes, behind + 1),
+            _ => at,
+        }
+    }
+
+    /// A name that is a string of its own, as options of a command and variables are.
+    fn judge_neighbours(
+        &mut self,
+        range: Range<usize>,
+        quote: Quote,
+        behind: usize,
+    ) -> Option<usize> {
+        if !quote.is_before(self.bytes, range.start) {
+            return None;
+        }
+        let name = self.classified(range)?;
+        let next = match self.bytes[behind] {
+            b',' => self.judge_next_strings(&name, quote, behind + 1),
+            _ => None,
+        };
+        if next.is_none() {
+            self.judge_string_before(&name, quote);
+        }
+        next
+    }
+
     /// `"--password","value"` of a command, `"name":"DB_PASSWORD","value":"…"` of a variable.
     fn judge_next_strings(
         &mut self,
-        range: Range<usize>,
+        name: &Name,
         quote: Quote,
         behind_comma: usize,
     ) -> Option<usize> {
         let bytes = self.bytes;
-        self.judge_kind(range.clone(), quote);
-        if !quote.is_before(bytes, range.start) {
-            return None;
-        }
-        let name = self.classified(range)?;
         let mut at = skip_spaces(bytes, behind_comma);
         let mut next = None;
         while let Some(string) = self.string_at(quote, at) {
@@ -149,22 +184,14 @@ impl Scan<'_> {
             if bytes.get(behind) != Some(&b':') {
                 let is_option = bytes[name.range.start] == b'-' && next.is_none();
                 let is_value = is_option && bytes.get(string.start) != Some(&b'-');
-                return if is_value { self.judge_string(&name, quote, at) } else { next };
+                return if is_value { self.judge_string(name, quote, at) } else { next };
             }
-            let is_value = ends_with_value(&bytes[string.clone()]);
-            if !is_value {
+            if !ends_with(&bytes[string], b"value") {
                 break;
             }
-            let mut value = skip_spaces(bytes, behind + 1);
-            // OpenTelemetry: `"value":{"stringValue":"…"}`.
-            if bytes.get(value) == Some(&b'{') {
-                let inner = skip_spaces(bytes, value + 1);
-                let Some(inner) = self.string_at(quote, inner) else { return next };
-                let colon = skip_spaces(bytes, behind_quote(bytes, inner.end, quote));
-                value = skip_spaces(bytes, colon + usize::from(bytes.get(colon) == Some(&b':')));
-            }
+            let value = self.behind_wrapper(quote, skip_spaces(bytes, behind + 1));
             let Some(string) = self.string_at(quote, value) else { return next };
-            self.judge_text(&name, Place::Quoted, string.clone(), quote.depth());
+            self.judge_text(name, Place::Quoted, string.clone(), quote.depth());
             let behind = behind_quote(bytes, string.end, quote);
             next = Some(behind);
             let comma = skip_spaces(bytes, behind);
@@ -176,22 +203,63 @@ impl Scan<'_> {
         next
     }
 
+    /// `"value":"…","name":"DB_PASSWORD"` of a variable.
+    fn judge_string_before(&mut self, name: &Name, quote: Quote) -> Option<usize> {
+        let bytes = self.bytes;
+        // The string that ends before a separator, and where its quote begins.
+        let before = |at: usize, separator: u8| -> Option<(Range<usize>, usize)> {
+            let end =
+                bytes[..at].trim_ascii_end().strip_suffix(&[separator])?.trim_ascii_end().len();
+            let string = quote.string_before(bytes, end)?;
+            let opening = string.start - quote.escapes - 1;
+            Some((string, opening))
+        };
+        let (key, opening) = before(name.range.start - quote.escapes - 1, b':')?;
+        if !ends_with(&bytes[key.clone()], b"name") && !ends_with(&bytes[key], b"key") {
+            return None;
+        }
+        let (value, opening) = before(opening, b',')?;
+        let (key, _) = before(opening, b':')?;
+        let is_value = ends_with(&bytes[key], b"value");
+        is_value.then(|| self.judge_text(name, Place::Quoted, value, quote.depth()))?
+    }
+
     /// `"kind":"Secret"`, `"resource":"secrets"`: the object around it is, or is about, a
     /// Kubernetes Secret.
     fn judge_kind(&mut self, range: Range<usize>, quote: Quote) {
-        if !quote.is_before(self.bytes, range.start) {
+        let is_type = |byte: &&u8| text::is_name(**byte) || matches!(byte, b'/' | b'\\');
+        let before = self.bytes[..range.start].iter().rev().take(MAX_NAME_BYTES);
+        let start = range.start - before.take_while(is_type).count();
+        if !quote.is_before(self.bytes, start) {
             return;
         }
-        match &self.bytes[range] {
-            b"Secret" => self.kubernetes.search(self.bytes, quote.escapes),
-            b"secrets" => self.kubernetes.search_bodies(self.bytes, quote.escapes),
-            _ => {}
+        match Mention::of(&self.bytes[start..range.end]) {
+            Some(Mention::Secret) => self.kubernetes.search(self.bytes, quote.escapes),
+            Some(Mention::Secrets) => self.kubernetes.search_bodies(self.bytes, quote.escapes),
+            None => {}
+        }
+    }
+
+    /// `"auths":{"registry.example.org":{"auth":"…"}}`: Docker's registries, whose fragment `uths`
+    /// stands at `candidate`.
+    pub(super) fn judge_registries(&mut self, candidate: usize) {
+        let Some(before) = self.bytes[..candidate].strip_suffix(b"a") else { return };
+        if let Some((quote, _)) = Quote::at(self.bytes, candidate + b"uths".len())
+            && quote.mark == Mark::Double
+            && quote.is_before(self.bytes, before.len())
+        {
+            self.kubernetes.search(self.bytes, quote.escapes);
         }
     }
 
     /// A value behind a name without quotes.
     fn judge_value(&mut self, name: &Name, place: Place, start: usize) -> Option<usize> {
         let bytes = self.bytes;
+        // What a command gives is the value; of `echo` that is known.
+        let start = match bytes[start..] {
+            [b'$', b'(', ..] => behind_echo(bytes, start + 2)?,
+            _ => start,
+        };
         if let Some((quote, inside)) = Quote::at(bytes, start) {
             // It may as well end a string that ends with the name: `"x?token="`.
             let may_end = bytes.get(inside).is_none_or(|behind| {
@@ -211,8 +279,6 @@ impl Scan<'_> {
             Class::Authorization => {
                 matches!(bytes[start..], [b'{' | b'[', ..] | [b'A', b'W', b'S', b'4', ..])
             }
-            // A code comes as a parameter of a URL, else it is a number or a word.
-            Class::Parameter => !begins_parameter(bytes, name.range.start),
             _ => false,
         };
         let is_object = matches!(bytes.get(start..start + 1), Some(b"{" | b"["))
@@ -257,9 +323,19 @@ fn is_windows_option(bytes: &[u8], at: usize) -> bool {
 
 /// Whether a name stands behind `?` or `&`, escaped or not.
 fn begins_parameter(bytes: &[u8], at: usize) -> bool {
-    let before = &bytes[..at];
-    let forms: [&[u8]; 6] = [b"?", b"&", b"\\u0026", b"\\u003f", b"%26", b"%3F"];
-    forms.iter().any(|form| before.ends_with(form))
+    let forms: [&[u8]; 8] =
+        [b"?", b"&", b"\\u0026", b"\\u003f", b"%26", b"%3f", b"%2526", b"%253f"];
+    forms.iter().any(|form| ends_with(&bytes[..at], form))
+}
+
+/// Behind `echo` and its options, where they stand at `at`.
+fn behind_echo(bytes: &[u8], at: usize) -> Option<usize> {
+    let at = skip_blanks(bytes, at);
+    let mut words = bytes[at..].strip_prefix(b"echo ")?.trim_ascii_start();
+    while let [b'-', b'n' | b'e' | b'E', b' ', ..] = words {
+        words = words[3..].trim_ascii_start();
+    }
+    Some(bytes.len() - words.len())
 }
 
 /// The name that the candidate belongs to. Its ends may be cut at [`MAX_NAME_BYTES`] to the left;
@@ -341,7 +417,8 @@ fn skip_spaces(bytes: &[u8], at: usize) -> usize {
     at + bytes[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
 }
 
-/// `value`, `parameterValue`, `newValue`.
-fn ends_with_value(key: &[u8]) -> bool {
-    key.last_chunk::<5>().is_some_and(|ending| ending.eq_ignore_ascii_case(b"value"))
+/// Whether `text` ends so in either case: `parameterValue`, `newValue` with `value`.
+fn ends_with(text: &[u8], ending: &[u8]) -> bool {
+    let start = text.len().checked_sub(ending.len());
+    start.is_some_and(|start| text[start..].eq_ignore_ascii_case(ending))
 }

@@ -1,7 +1,15 @@
 //! Kubernetes Secrets: in an object with `"kind":"Secret"` every string of `data` and `stringData`
-//! is a secret, whatever its name. So it is in what an audit event with `"resource":"secrets"`
-//! says was sent or returned, as a patch names no kind.
+//! is a secret, whatever its name. So it is in the items of a `SecretList`, and in what an audit
+//! event with `"resource":"secrets"` says was sent or returned, as a patch names no kind and the
+//! items of a list name none of their own.
 //! <https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/>
+//!
+//! In Docker's registries, `"auths":{"registry":{"auth":"…"}}`, every `auth` is a secret.
+//! <https://kubernetes.io/docs/tasks/configure-pod-container/pull-image-private-registry/>
+//!
+//! GKE names the kind in `@type`, `core.k8s.io/v1.Secret`, and what the event is about in
+//! `methodName`, `io.k8s.core.v1.secrets.patch`.
+//! <https://cloud.google.com/kubernetes-engine/docs/how-to/audit-logging>
 
 use super::Secret;
 
@@ -19,7 +27,7 @@ pub(super) struct Searched {
 }
 
 impl Searched {
-    /// Searches the whole payload for Secrets whose quotes have `escapes` backslashes.
+    /// Searches the whole payload for Secrets and registries whose quotes have `escapes` backslashes.
     pub fn search(&mut self, bytes: &[u8], escapes: usize) {
         let bit = 1_u8.checked_shl(escapes as u32).unwrap_or(0);
         if bit == 0 || self.done & bit != 0 {
@@ -32,15 +40,39 @@ impl Searched {
     }
 
     /// The same where an audit event is about a Secret. Most logs hold no bodies of requests, and
-    /// are not searched.
+    /// are not searched. GKE's bodies name their type, but for patches.
     pub fn search_bodies(&mut self, bytes: &[u8], escapes: usize) {
         let find = || {
-            ["requestObject", "responseObject"]
+            ["requestObject", "responseObject", "k8s.io/Patch"]
                 .iter()
                 .any(|name| memchr::memmem::find(bytes, name.as_bytes()).is_some())
         };
         if *self.has_bodies.get_or_insert_with(find) {
             self.search(bytes, escapes);
+        }
+    }
+}
+
+/// What the value of `kind`, `resource`, `@type` or `methodName` says of the object around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mention {
+    /// It is a Secret, or a list of them.
+    Secret,
+    /// It is about Secrets.
+    Secrets,
+}
+
+impl Mention {
+    pub fn of(value: &[u8]) -> Option<Mention> {
+        match value {
+            b"Secret" | b"SecretList" => Some(Mention::Secret),
+            b"secrets" => Some(Mention::Secrets),
+            _ if value.starts_with(b"core.k8s.io") => {
+                let is_secret =
+                    value.ends_with(b"/v1.Secret") || value.ends_with(b"/v1.SecretList");
+                is_secret.then_some(Mention::Secret)
+            }
+            _ => value.starts_with(b"io.k8s.core.v1.secrets.").then_some(Mention::Secrets),
         }
     }
 }
@@ -64,6 +96,9 @@ struct Frame {
     /// It is the `objectRef` of an audit event about a Secret.
     refers_to_secret: bool,
     role: Role,
+    /// What waits within goes on waiting when it is closed, as only what is around it may say that
+    /// it is about Secrets.
+    is_part: bool,
     /// Strings that waited when it was opened.
     waiting: usize,
 }
@@ -72,9 +107,15 @@ struct Frame {
 enum Member {
     Kind,
     Resource,
+    Method,
     Data,
     /// Object or patch that was sent or returned.
     Body,
+    /// Objects of a list.
+    Items,
+    /// Docker's registries by their name.
+    Registries,
+    Auth,
     Value,
     Other,
 }
@@ -84,10 +125,14 @@ enum Member {
 enum Role {
     /// `data` or `stringData`: its strings wait.
     Data,
-    /// `requestObject` or `responseObject`: what waits within goes on waiting.
+    /// `requestObject` or `responseObject`, or GKE's `request` or `response`.
     Body,
     /// An operation of a JSON patch: its `value` waits.
     Operation,
+    /// `auths`.
+    Registries,
+    /// One of them: its `auth` is a secret.
+    Registry,
     Other,
 }
 
@@ -129,17 +174,21 @@ impl Reader<'_> {
             return;
         };
         match key {
-            Member::Kind if text == b"Secret" => frame.is_secret = true,
-            Member::Resource if text == b"secrets" => frame.refers_to_secret = true,
+            Member::Kind => frame.is_secret |= Mention::of(text) == Some(Mention::Secret),
+            Member::Method => frame.is_secret |= Mention::of(text) == Some(Mention::Secrets),
+            Member::Resource => {
+                frame.refers_to_secret |= Mention::of(text) == Some(Mention::Secrets)
+            }
             _ => {}
         }
-        let waits = match frame.role {
-            Role::Data => true,
-            Role::Operation => key == Member::Value,
-            Role::Body | Role::Other => false,
+        let secrets = match frame.role {
+            Role::Data => &mut self.waiting,
+            Role::Operation if key == Member::Value => &mut self.waiting,
+            Role::Registry if key == Member::Auth => &mut *self.found,
+            _ => return,
         };
-        if waits && !super::names::is_masked(text) {
-            self.waiting.push(Secret { start, end, depth: self.depth });
+        if !super::names::is_masked(text) {
+            secrets.push(Secret { start, end, depth: self.depth });
         }
     }
 
@@ -147,13 +196,18 @@ impl Reader<'_> {
         if self.frames.len() >= MAX_DEPTH {
             self.close_all();
         }
-        let role = self.frames.last().map_or(Role::Other, |around| match around.key {
+        let around = self.frames.last();
+        let role = around.map_or(Role::Other, |around| match around.key {
             Some(Member::Data) if !is_array => Role::Data,
             Some(Member::Body) if around.is_array && !is_array => Role::Operation,
             Some(Member::Body) => Role::Body,
             Some(Member::Value) if around.role == Role::Operation => Role::Data,
+            Some(Member::Registries) => Role::Registries,
+            Some(_) if around.role == Role::Registries => Role::Registry,
             _ => Role::Other,
         });
+        let is_part = role != Role::Other
+            || around.is_some_and(|around| around.is_part || around.key == Some(Member::Items));
         self.frames.push(Frame {
             is_array,
             // Elements of an array have no keys; those of a patch are known by their array.
@@ -165,6 +219,7 @@ impl Reader<'_> {
             is_secret: false,
             refers_to_secret: false,
             role,
+            is_part,
             waiting: self.waiting.len(),
         });
     }
@@ -173,7 +228,7 @@ impl Reader<'_> {
         let Some(frame) = self.frames.pop() else { return };
         if frame.is_secret {
             self.found.extend(self.waiting.drain(frame.waiting..));
-        } else if frame.role == Role::Other {
+        } else if !frame.is_part {
             self.waiting.truncate(frame.waiting);
         }
         if frame.refers_to_secret
@@ -200,10 +255,14 @@ impl Reader<'_> {
 impl Member {
     fn of(key: &[u8]) -> Member {
         match key {
-            b"kind" => Member::Kind,
+            b"kind" | b"@type" => Member::Kind,
             b"resource" => Member::Resource,
+            b"methodName" => Member::Method,
             b"data" | b"stringData" => Member::Data,
-            b"requestObject" | b"responseObject" => Member::Body,
+            b"requestObject" | b"responseObject" | b"request" | b"response" => Member::Body,
+            b"items" => Member::Items,
+            b"auths" => Member::Registries,
+            b"auth" => Member::Auth,
             b"value" => Member::Value,
             _ => Member::Other,
         }

@@ -2,7 +2,8 @@
 //! every reject and every log line are clean by construction.
 //!
 //! A secret shows by its own shape ([`shapes`]) or by the name that stands before it ([`fields`],
-//! [`names`], [`values`]); the values of a Kubernetes Secret show by their object ([`kubernetes`]). None of
+//! [`names`], [`values`]); the values of a Kubernetes Secret show by their object ([`kubernetes`]),
+//! base64 by what it stands for. None of
 //! this parses the payload: a search for rare fragments ([`fragments`]) finds the few places worth
 //! a look, and what is decided there holds for JSON, JSON within strings of JSON, URLs, forms and
 //! console lines alike, whether well-formed or cut off.
@@ -68,9 +69,7 @@ impl Redactor {
     /// JSON stays valid, and so does UTF-8. Doing it again changes nothing.
     /// Cost: linear in the payload whatever it holds. Memory: two words for each secret.
     pub fn redact(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let mut scan = Scan::new(bytes);
-        FRAGMENTS.for_each(bytes, |candidate, rule| scan.judge(candidate, rule));
-        let secrets = scan.into_secrets();
+        let secrets = find(bytes);
         (!secrets.is_empty()).then(|| self.replace(bytes, &secrets, 0))
     }
 
@@ -78,9 +77,7 @@ impl Redactor {
     /// where fingerprints are no longer than what they replace, as they mostly are. Then spaces
     /// before the end of a line make up for what it lost, so that other lines stay where they are.
     pub fn redact_in_place(&self, bytes: &mut Vec<u8>) {
-        let mut scan = Scan::new(bytes);
-        FRAGMENTS.for_each(bytes, |candidate, rule| scan.judge(candidate, rule));
-        let secrets = scan.into_secrets();
+        let secrets = find(bytes);
         let mut gap = Gap { filled: 0, copied: 0 };
         for (number, secret) in secrets.iter().enumerate() {
             gap.move_to(bytes, secret.start);
@@ -141,6 +138,22 @@ struct Secret {
     depth: u8,
 }
 
+/// Where the secrets of a payload stand, in order.
+fn find(bytes: &[u8]) -> Vec<Secret> {
+    let mut scan = Scan::new(bytes);
+    FRAGMENTS.for_each(bytes, |candidate, rule| scan.judge(candidate, rule));
+    scan.into_secrets()
+}
+
+/// Whether the text that was in base64 holds a secret.
+///
+/// Cost: linear, as what is in base64 within it again is shorter each time; and none for the search
+/// that it is called from, whose code stays as it is.
+#[inline(never)]
+fn holds_secret(text: &[u8]) -> bool {
+    !find(text).is_empty()
+}
+
 /// The room that shorter fingerprints have made: what is done ends at `filled`, what is to come
 /// begins at `copied`.
 struct Gap {
@@ -178,6 +191,8 @@ struct Scan<'a> {
     judged_name: Range<usize>,
     /// End of the last run that was looked at for a JWT.
     judged_jwt: usize,
+    /// End of the last run of base64 that was looked into; none is twice.
+    judged_base64: usize,
     kubernetes: kubernetes::Searched,
 }
 
@@ -190,6 +205,7 @@ impl<'a> Scan<'a> {
             lines: Lines::default(),
             judged_name: 0..0,
             judged_jwt: 0,
+            judged_base64: 0,
             kubernetes: kubernetes::Searched::default(),
         }
     }
@@ -218,6 +234,15 @@ impl<'a> Scan<'a> {
             }
             Rule::Pem => shapes::pem(self.bytes, candidate),
             Rule::Jwt => self.judge_jwt(candidate),
+            Rule::Base64 => self.judge_base64(candidate),
+            Rule::Decoder => {
+                self.judge_decoder(candidate);
+                None
+            }
+            Rule::Registries => {
+                self.judge_registries(candidate);
+                None
+            }
             Rule::Prefix(shape) => shape.token(self.bytes, candidate),
         };
         found.and_then(|range| self.note_unless_masked(range)).unwrap_or(candidate + 1)
@@ -230,6 +255,30 @@ impl<'a> Scan<'a> {
         let (header, end) = shapes::jwt(self.bytes, candidate);
         self.judged_jwt = header;
         Some(candidate..end?)
+    }
+
+    fn judge_base64(&mut self, candidate: usize) -> Option<Range<usize>> {
+        if candidate < self.judged_base64 || !text::begins_word(self.bytes, candidate) {
+            return None;
+        }
+        let run = shapes::base64(self.bytes, candidate);
+        self.judged_base64 = run.end;
+        let is_secret =
+            run.len() >= 40 && holds_secret(&text::decode_base64(&self.bytes[run.clone()]));
+        is_secret.then_some(run)
+    }
+
+    fn judge_decoder(&mut self, candidate: usize) {
+        let Some(base64) = shapes::before_decoder(self.bytes, candidate) else { return };
+        if base64.start < self.judged_base64 {
+            return;
+        }
+        self.judged_base64 = base64.end;
+        let text = text::decode_base64(&self.bytes[base64.clone()]);
+        // What is compressed cannot be looked into.
+        if simdutf8::basic::from_utf8(&text).is_err() || holds_secret(&text) {
+            self.note_unless_masked(base64);
+        }
     }
 
     /// Whether `place`, behind the name being judged, lies within a `"…"` of its line.

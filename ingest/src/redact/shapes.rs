@@ -99,8 +99,9 @@ pub(super) static PREFIXES: &[Shape] = &[
         word: true,
         ..PLAIN
     },
-    // Google: OAuth access token, API key, OAuth client secret.
+    // Google: OAuth access token and refresh token, API key, OAuth client secret.
     Shape { fragment: "ya29", prefixes: &["ya29."], alphabet: Alphabet::Dotted, ..PLAIN },
+    Shape { fragment: "1//0", prefixes: &["1//0"], at_least: 30, word: true, ..PLAIN },
     Shape { fragment: "AIza", prefixes: &["AIza"], at_least: 35, word: true, ..PLAIN },
     Shape { fragment: "OCSP", start: -1, prefixes: &["GOCSPX-"], ..PLAIN },
     // Entra client secrets have `8Q~` at their fourth byte.
@@ -133,16 +134,9 @@ pub(super) static PREFIXES: &[Shape] = &[
     Shape { fragment: "SSWS", prefixes: &["SSWS ", "SSWS%20"], keep_prefix: true, ..PLAIN },
     // Stripe, OpenAI and Anthropic, SendGrid, DigitalOcean, Databricks.
     Shape {
-        fragment: "k_li",
+        fragment: "k_[lt][ie]",
         start: -1,
-        prefixes: &["sk_live_", "rk_live_"],
-        at_least: 16,
-        ..PLAIN
-    },
-    Shape {
-        fragment: "k_te",
-        start: -1,
-        prefixes: &["sk_test_", "rk_test_"],
+        prefixes: &["sk_live_", "rk_live_", "sk_test_", "rk_test_"],
         at_least: 16,
         ..PLAIN
     },
@@ -262,6 +256,44 @@ pub(super) fn jwt(bytes: &[u8], start: usize) -> (usize, Option<usize>) {
     }
     let is_token = header - start >= 12 && longest >= 8;
     (header, is_token.then_some(end))
+}
+
+/// The base64 that begins at `start`, with its padding.
+pub(super) fn base64(bytes: &[u8], start: usize) -> Range<usize> {
+    start..Alphabet::Base64.run(bytes, start)
+}
+
+/// The base64 in `echo '…' | base64 --decode`, whose fragment `e64 ` stands at `candidate`.
+/// ClearML's glue for Kubernetes hands its configuration and the owner's token to a pod so.
+pub(super) fn before_decoder(bytes: &[u8], candidate: usize) -> Option<Range<usize>> {
+    let command = candidate.checked_sub(3)?;
+    let option = bytes[command..].strip_prefix(b"base64 ")?.trim_ascii_start();
+    if !matches!(option, [b'-', b'd' | b'D' | b'i', ..] | [b'-', b'-', b'd', ..]) {
+        return None;
+    }
+    let before = bytes[..command].trim_ascii_end().strip_suffix(b"|")?.trim_ascii_end();
+    let before = without_last(before, &[b"'", b"\"", b"\\u0027", b"\\u0022"]);
+    let end = before.len() - before.iter().rev().take_while(|byte| **byte == b'\\').count();
+    let padding: &[&[u8]] = &[b"=", b"\\u003d", b"\\u003D"];
+    let before = without_last(without_last(&bytes[..end], padding), padding);
+    let is_base64 = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let run = before.iter().rev().take_while(is_base64).count();
+    let mut start = before.len() - run;
+    // The letters of an escaped quote are none of its letters.
+    if let ([.., b'\\'], [b'u', b'0', b'0', b'2', b'2' | b'7', ..]) = before.split_at(start) {
+        start += 5;
+    }
+    if start >= 9 && text::is_fingerprint(bytes, start - 9) {
+        start += 16;
+    }
+    // `cat /path/of/a/file | base64 -d`.
+    let is_path = bytes.get(start) == Some(&b'/');
+    (start + 16 <= end && !is_path).then_some(start..end)
+}
+
+/// `text` without the first of `endings` that it has.
+fn without_last<'a>(text: &'a [u8], endings: &[&[u8]]) -> &'a [u8] {
+    endings.iter().find_map(|ending| text.strip_suffix(*ending)).unwrap_or(text)
 }
 
 /// The token after `Bearer`, whose fragment `arer` stands at `candidate`.
