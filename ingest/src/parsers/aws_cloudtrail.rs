@@ -20,7 +20,7 @@ mod operation;
 use super::{Parser, append_or_refuse};
 use crate::json::{self, Raw, Text, object};
 use crate::payload::{Payload, Rejects};
-use crate::value::{address, event_id, outcome_of_status};
+use crate::value::{address, content_id, event_id, outcome_of_status};
 use memchr::memmem;
 use operation::{Subject, Verb, opened};
 use std::borrow::Cow;
@@ -238,7 +238,7 @@ impl Record<'_> {
         match self.event_id.get() {
             // A GUID: two accounts that log the same event log it once.
             Some(id) => event_id(NAME, None, &[id]),
-            None => event_id(NAME, tenant, &[text]),
+            None => content_id(NAME, tenant, &[text]),
         }
     }
 

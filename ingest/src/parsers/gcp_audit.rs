@@ -19,7 +19,7 @@ use super::kubernetes_audit::refused_impersonation;
 use super::{Parser, append_or_refuse};
 use crate::json::{self, Object, Raw};
 use crate::payload::{Payload, Rejects};
-use crate::value::{event_id, outcome_of_status};
+use crate::value::{content_id, event_id, outcome_of_status};
 use kind::kind_of_call;
 use memchr::memmem;
 use principal::principal_kind;
@@ -139,7 +139,7 @@ impl LogEntry<'_> {
         events.push(&Event {
             event_id: match self.insert_id.get() {
                 Some(id) => event_id(LOG, tenant, &[id, &scratch.time, log_name]),
-                None => event_id(LOG, tenant, &[record]),
+                None => content_id(LOG, tenant, &[record]),
             },
             tenant,
             kind: details.kind,

@@ -16,7 +16,7 @@ mod record;
 use super::{Parser, append_or_refuse};
 use crate::json::{self, Raw, Text};
 use crate::payload::{Payload, Rejects};
-use crate::value::{address, event_id};
+use crate::value::{address, content_id, event_id};
 use call::Call;
 use failure::Failure;
 use memchr::memmem;
@@ -123,7 +123,7 @@ impl Entry<'_> {
         events.push(&Event {
             event_id: match known(&request.id) {
                 Some(id) => event_id(LOG, tenant, &[id, entry_type]),
-                None => event_id(LOG, tenant, &[record]),
+                None => content_id(LOG, tenant, &[record]),
             },
             tenant,
             kind,

@@ -21,7 +21,7 @@ pub(super) use principal::kind_of_name;
 use super::{Parser, append_or_refuse};
 use crate::json;
 use crate::payload::{Payload, Rejects};
-use crate::value::{address, event_id, outcome_of_status};
+use crate::value::{address, content_id, event_id, outcome_of_status};
 use act::Act;
 use memchr::memmem;
 use principal::credential;
@@ -202,7 +202,7 @@ impl AuditEvent<'_> {
     /// A client may choose the `auditID` of its request by a header; with the time of the request
     /// beside it, nobody can make an event look like a repetition of another.
     fn id(&self, tenant: Option<&str>, at: Micros, record: &str, time: &mut String) -> EventId {
-        let Some(id) = self.audit_id.get() else { return event_id(LOG, tenant, &[record]) };
+        let Some(id) = self.audit_id.get() else { return content_id(LOG, tenant, &[record]) };
         time.clear();
         // Writing to a `String` does not fail.
         let _ = write!(time, "{at}");

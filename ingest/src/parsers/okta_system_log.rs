@@ -16,7 +16,7 @@ mod record;
 use super::{Parser, append_or_refuse};
 use crate::json::{self, Lenient};
 use crate::payload::{Payload, Rejects};
-use crate::value::{address, event_id};
+use crate::value::{address, content_id, event_id};
 use kind::kind_of;
 use memchr::memmem;
 use record::{Actor, Ending, LogEvent, Request, known};
@@ -120,7 +120,7 @@ impl LogEvent<'_> {
         events.push(&Event {
             event_id: match known(&self.uuid) {
                 Some(uuid) => event_id(LOG, None, &[uuid]),
-                None => event_id(LOG, None, &[record]),
+                None => content_id(LOG, None, &[record]),
             },
             kind,
             operation,

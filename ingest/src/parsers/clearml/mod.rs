@@ -24,7 +24,7 @@ mod server;
 use super::Parser;
 use crate::json;
 use crate::payload::{Payload, Rejects};
-use crate::value::event_id;
+use crate::value::content_id;
 use console::Console;
 use line::Line;
 use telltale_schema::{EventId, Events, Micros};
@@ -106,8 +106,8 @@ impl Place<'_> {
     /// one only the same place makes it so.
     fn event_id(&self, at: Option<Micros>) -> EventId {
         match at {
-            Some(_) => event_id(LOG, None, &[self.record]),
-            None => event_id(LOG, None, &[self.origin, &self.position.to_string(), self.record]),
+            Some(_) => content_id(LOG, None, &[self.record]),
+            None => content_id(LOG, None, &[self.origin, &self.position.to_string(), self.record]),
         }
     }
 }
