@@ -326,31 +326,116 @@ fn both_cases(byte: u8) -> [u8; 2] {
 
 /// The group of each pattern, so that few places of a log pass a group.
 ///
-/// The widest pattern first, each goes to the group that lets least more of a usual text pass.
+/// The widest pattern first, each goes to the group that lets least more of [`USUAL`] pass, and
+/// least more bytes where that is the same; and so again until none changes its group.
 fn groups(patterns: &[Pattern]) -> Vec<usize> {
-    /// The ASCII bytes that pass at each place, as bits.
-    type Passing = [u128; WIDTH];
-    let passing = |pattern: &Pattern| -> Passing {
-        std::array::from_fn(|place| {
-            pattern.classes[place].iter().fold(0, |bits, byte| bits | 1 << (byte & 127))
-        })
-    };
-    let join = |a: &Passing, b: &Passing| -> Passing { std::array::from_fn(|at| a[at] | b[at]) };
-    let share =
-        |passing: &Passing| -> u64 { passing.iter().map(|bytes| frequency(*bytes)).product() };
+    /// More than are ever needed.
+    const ROUNDS: usize = 8;
+
+    let halves = halves_of_windows();
+    let none = Passing { bytes: [0; WIDTH], windows: vec![[0; 2 * WIDTH]; halves.len()] };
+    let patterns: Vec<Passing> =
+        patterns.iter().map(|pattern| none.clone().with(pattern, &halves)).collect();
 
     let mut order: Vec<usize> = (0..patterns.len()).collect();
-    order.sort_by_key(|at| std::cmp::Reverse(share(&passing(&patterns[*at]))));
-    let mut passes = [[0; WIDTH]; GROUPS];
-    let mut groups = vec![0; patterns.len()];
-    for at in order {
-        let pattern = passing(&patterns[at]);
-        let growth = |group: &Passing| share(&join(group, &pattern)) - share(group);
-        let best = (0..GROUPS).min_by_key(|group| growth(&passes[*group])).unwrap_or(0);
-        passes[best] = join(&passes[best], &pattern);
-        groups[at] = best;
+    order.sort_by_key(|at| std::cmp::Reverse(patterns[*at].cost(&none).1));
+    let mut passing = vec![none.clone(); GROUPS];
+    let mut groups = vec![GROUPS; patterns.len()];
+    for _ in 0..ROUNDS {
+        let before = groups.clone();
+        for at in order.iter().copied() {
+            let left = std::mem::replace(&mut groups[at], GROUPS);
+            if left < GROUPS {
+                passing[left] = none.clone();
+                for (pattern, _) in patterns.iter().zip(&groups).filter(|(_, of)| **of == left) {
+                    passing[left].join(pattern);
+                }
+            }
+            let growth = |group: &usize| {
+                let (windows, share) = passing[*group].cost(&none);
+                let (more_windows, more_share) = passing[*group].cost(&patterns[at]);
+                (more_windows - windows, more_share - share)
+            };
+            let best = (0..GROUPS).min_by_key(growth).unwrap_or(0);
+            passing[best].join(&patterns[at]);
+            groups[at] = best;
+        }
+        if groups == before {
+            break;
+        }
     }
     groups
+}
+
+/// A few records as they usually are, of every log.
+const USUAL: &[u8] = include_bytes!("usual.log");
+
+/// For each 64 different windows of [`USUAL`] those that have a value in a half of a place, low
+/// halves first, as bits.
+fn halves_of_windows() -> Vec<[[u64; 16]; 2 * WIDTH]> {
+    let mut windows: Vec<[u8; WIDTH]> =
+        USUAL.windows(WIDTH).filter_map(|window| window.try_into().ok()).collect();
+    windows.sort_unstable();
+    windows.dedup();
+    let mut halves = vec![[[0; 16]; 2 * WIDTH]; windows.len().div_ceil(64)];
+    for (at, window) in windows.iter().enumerate() {
+        for (place, byte) in window.iter().enumerate() {
+            halves[at / 64][2 * place][usize::from(byte & 15)] |= 1 << (at % 64);
+            halves[at / 64][2 * place + 1][usize::from(byte >> 4)] |= 1 << (at % 64);
+        }
+    }
+    halves
+}
+
+/// What passes some patterns of one group.
+#[derive(Clone)]
+struct Passing {
+    /// The ASCII bytes that pass at each place, as bits.
+    bytes: [u128; WIDTH],
+    /// For each 64 windows those that pass at each half of each place, as bits.
+    windows: Vec<[u64; 2 * WIDTH]>,
+}
+
+impl Passing {
+    /// The same, and what passes one more pattern.
+    fn with(mut self, pattern: &Pattern, halves: &[[[u64; 16]; 2 * WIDTH]]) -> Passing {
+        for (place, class) in pattern.classes.iter().enumerate() {
+            let (mut low, mut high) = (0_u16, 0_u16);
+            for byte in class {
+                self.bytes[place] |= 1 << (byte & 127);
+                low |= 1 << (byte & 15);
+                high |= 1 << (byte >> 4);
+            }
+            for (bits, halves) in self.windows.iter_mut().zip(halves) {
+                for (half, values) in [low, high].into_iter().enumerate() {
+                    let windows = halves[2 * place + half].iter().enumerate();
+                    bits[2 * place + half] |= windows
+                        .filter(|(value, _)| values >> value & 1 == 1)
+                        .fold(0, |all, (_, windows)| all | windows);
+                }
+            }
+        }
+        self
+    }
+
+    fn join(&mut self, other: &Passing) {
+        let bits = self.windows.as_flattened_mut().iter_mut().zip(other.windows.as_flattened());
+        bits.for_each(|(bits, other)| *bits |= other);
+        self.bytes.iter_mut().zip(other.bytes).for_each(|(bits, other)| *bits |= other);
+    }
+
+    /// Joined with another: how many windows pass everywhere, and how often four bytes at random
+    /// do, in relation to others.
+    fn cost(&self, other: &Passing) -> (u32, u64) {
+        let everywhere = |(bits, other): (&[u64; 2 * WIDTH], &[u64; 2 * WIDTH])| {
+            bits.iter().zip(other).fold(!0, |all, (bits, other)| all & (bits | other)).count_ones()
+        };
+        let bytes = self.bytes.iter().zip(other.bytes).map(|(bytes, other)| bytes | other);
+        (
+            self.windows.iter().zip(&other.windows).map(everywhere).sum(),
+            bytes.map(frequency).product(),
+        )
+    }
 }
 
 /// How often any of some bytes stands in audit logs, roughly and in relation to others.
