@@ -84,7 +84,9 @@ impl Scan<'_> {
 
     fn classified(&self, range: Range<usize>) -> Option<Name> {
         let class = names::classify(&self.bytes[range.clone()])?;
-        Some(Name { range, class })
+        // A code comes as a parameter of a URL, else it is a number or a word.
+        let is_secret = class != Class::Parameter || begins_parameter(self.bytes, range.start);
+        is_secret.then_some(Name { range, class })
     }
 
     /// The value of a member of an object: a string, or an array of strings.
@@ -152,8 +154,7 @@ impl Scan<'_> {
                 let is_value = is_option && bytes.get(string.start) != Some(&b'-');
                 return if is_value { self.judge_string(&name, quote, at) } else { next };
             }
-            let is_value = ends_with_value(&bytes[string.clone()]);
-            if !is_value {
+            if !ends_with(&bytes[string], b"value") {
                 break;
             }
             let mut value = skip_spaces(bytes, behind + 1);
@@ -220,8 +221,6 @@ impl Scan<'_> {
             Class::Authorization => {
                 matches!(bytes[start..], [b'{' | b'[', ..] | [b'A', b'W', b'S', b'4', ..])
             }
-            // A code comes as a parameter of a URL, else it is a number or a word.
-            Class::Parameter => !begins_parameter(bytes, name.range.start),
             _ => false,
         };
         let is_object = matches!(bytes.get(start..start + 1), Some(b"{" | b"["))
@@ -266,9 +265,9 @@ fn is_windows_option(bytes: &[u8], at: usize) -> bool {
 
 /// Whether a name stands behind `?` or `&`, escaped or not.
 fn begins_parameter(bytes: &[u8], at: usize) -> bool {
-    let before = &bytes[..at];
-    let forms: [&[u8]; 6] = [b"?", b"&", b"\\u0026", b"\\u003f", b"%26", b"%3F"];
-    forms.iter().any(|form| before.ends_with(form))
+    let forms: [&[u8]; 8] =
+        [b"?", b"&", b"\\u0026", b"\\u003f", b"%26", b"%3f", b"%2526", b"%253f"];
+    forms.iter().any(|form| ends_with(&bytes[..at], form))
 }
 
 /// Behind `echo` and its options, where they stand at `at`.
@@ -360,7 +359,8 @@ fn skip_spaces(bytes: &[u8], at: usize) -> usize {
     at + bytes[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
 }
 
-/// `value`, `parameterValue`, `newValue`.
-fn ends_with_value(key: &[u8]) -> bool {
-    key.last_chunk::<5>().is_some_and(|ending| ending.eq_ignore_ascii_case(b"value"))
+/// Whether `text` ends so in either case: `parameterValue`, `newValue` with `value`.
+fn ends_with(text: &[u8], ending: &[u8]) -> bool {
+    let start = text.len().checked_sub(ending.len());
+    start.is_some_and(|start| text[start..].eq_ignore_ascii_case(ending))
 }

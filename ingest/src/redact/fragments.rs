@@ -59,9 +59,10 @@ const NAMES: &[&str] = &[
     "pike",          // apikey
     "[_-]key",       // private_key, X-API-KEY
     "key[\"\\=:% ]", // privateKey
+    "key[dmp]",      // privateKeyData, keyMaterial, privateKeyPem
     "onne",          // connection string
     "gnat",          // signature
-    "sig[=%]",       // sig
+    "sig[\"=%\\]",   // sig
     "sser",          // assertion
     "mlre",          // SAMLResponse
     "ml_r",          // saml_response
@@ -71,7 +72,10 @@ const NAMES: &[&str] = &[
     "fa_c",          // mfa_code
     "lain",          // plaintext
     "esso",          // accessor
-    "ode=",          // code, in a URL
+    "hcod",          // authCode
+    "h_co",          // auth_code
+    "ode[=%]",       // code, in a URL
+    "de[\\][\\u]",   // code, before an escaped `=`
 ];
 
 /// Patterns of the other rules, case as written.
@@ -85,6 +89,8 @@ const SHAPES: &[(&str, Rule)] = &[
     // `ZXlK` is `eyJ` in base64, `LS0t` is `---`.
     ("[ZL][XS][l0][Kt]", Rule::Base64),
     ("e64 ", Rule::Decoder),
+    // `gitPass` and `dbPass`, where both cases tell the words apart.
+    ("[bhprt]Pas", Rule::Name),
 ];
 
 /// One pattern: the bytes that may stand at each place.

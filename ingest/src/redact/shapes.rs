@@ -133,16 +133,9 @@ pub(super) static PREFIXES: &[Shape] = &[
     Shape { fragment: "SSWS", prefixes: &["SSWS ", "SSWS%20"], keep_prefix: true, ..PLAIN },
     // Stripe, OpenAI and Anthropic, SendGrid, DigitalOcean, Databricks.
     Shape {
-        fragment: "k_li",
+        fragment: "k_[lt][ie]",
         start: -1,
-        prefixes: &["sk_live_", "rk_live_"],
-        at_least: 16,
-        ..PLAIN
-    },
-    Shape {
-        fragment: "k_te",
-        start: -1,
-        prefixes: &["sk_test_", "rk_test_"],
+        prefixes: &["sk_live_", "rk_live_", "sk_test_", "rk_test_"],
         at_least: 16,
         ..PLAIN
     },

@@ -149,6 +149,10 @@ fn urls_keep_all_but_their_secrets() {
         r#"{"uri":"/login?access_token=«{30}»\u0026user=jo&state=x"}"#,
         "https://app/cb?code=«{30}»&state=1 code=42 \"code\":\"AccessDeniedForThisRequest1\"",
         "/r?next=https%3A%2F%2Fapp%2F%3Ftoken%3D«{24}»%26page%3D2",
+        "/r?next=%2Fcb%3Fcode%3D«{24}»%26state%3D1 /r?n=%252Fcb%253Fcode%253D«{24}»",
+        r#"{"u":"/cb?code\u003d«{30}»\u0026state\u003d1","v":"/o?sv\u003d1\u0026sig\u003d«{30}»"}"#,
+        r#"{"in":"{\"u\":\"/cb?code\\u003d«{30}»\\u0026sig\\u003d«{30}»\"}"}"#,
+        "https://d-1.awsapps.com/start/?state={8}&auth_code=«{60}»&organization=d-1",
     ]);
 }
 
@@ -173,6 +177,9 @@ fn fields_of_json_show_by_their_name_at_any_depth() {
         r#"{"msg":"{'password': '«it is»', 'n': 1}"}"#,
         r#"{"auth":{"client_token":"«s.{24}»","accessor":"«{24}»"}}"#,
         r#"{"secret_id":"«3f2b8c1e-0a1b-4c2d-8e3f-a1b2c3d4e5f6»","role_id":"3f2b8c1e-0a1b-4c2d-8e3f-a1b2c3d4e5f6"}"#,
+        r#"{"privateKeyData":"«{40}»","privateKeyPem":"«{40}»","keyMaterial":"«{40}»","publicKeyData":"{40}"}"#,
+        r#"{"gitPass":"«hunter2»","client-key-data":"«{40}»","apiKeyValue":"«{24}»","sig":"«{30}»"}"#,
+        r#"{"authCode":"«{30}»","authorization_code":"«{30}»"}"#,
         r#"{"tokenCode":"«123456»","SAMLResponse":"«PHNhbWxwOlJlc3BvbnNl{60}»"}"#,
         r#"{"password":"«cut off»"#,
         "{\"password\":\"«cut off»\n{\"a\":1}",
