@@ -36,12 +36,11 @@ impl Scan<'_> {
                     let value = skip_spaces(bytes, behind_separator(bytes, behind_spaces)?);
                     self.judge_member(&name, quote, value)
                 }
-                b',' => self.judge_next_strings(range, quote, behind_spaces + 1),
-                b']' => self.judge_behind_separator(range, behind_spaces + 1),
-                b'}' => {
-                    self.judge_kind(range, quote);
-                    None
+                b',' | b'}' => {
+                    self.judge_kind(range.clone(), quote);
+                    self.judge_neighbours(range, quote, behind_spaces)
                 }
+                b']' => self.judge_behind_separator(range, behind_spaces + 1),
                 _ => None,
             };
         }
@@ -89,9 +88,11 @@ impl Scan<'_> {
         is_secret.then_some(Name { range, class })
     }
 
-    /// The value of a member of an object: a string, or an array of strings.
+    /// The value of a member of an object: a string, an array of strings, or an object that wraps
+    /// a string.
     fn judge_member(&mut self, name: &Name, quote: Quote, value: usize) -> Option<usize> {
         if self.bytes.get(value) != Some(&b'[') {
+            let value = self.behind_wrapper(quote, value);
             return self.judge_string(name, quote, value);
         }
         let mut at = value + 1;
@@ -132,19 +133,50 @@ impl Scan<'_> {
         Some(start..found.string_end(self.bytes, start, in_json))
     }
 
+    /// Where the value itself begins: behind `{"value":` of Okta's users or `{"stringValue":` of
+    /// OpenTelemetry, else at `at`.
+    fn behind_wrapper(&mut self, quote: Quote, at: usize) -> usize {
+        let bytes = self.bytes;
+        if bytes.get(at) != Some(&b'{') {
+            return at;
+        }
+        let Some(key) = self.string_at(quote, skip_spaces(bytes, at + 1)) else { return at };
+        let behind = skip_spaces(bytes, behind_quote(bytes, key.end, quote));
+        match bytes.get(behind) {
+            Some(b':') if ends_with(&bytes[key], b"value") => skip_spaces(bytes, behind + 1),
+            _ => at,
+        }
+    }
+
+    /// A name that is a string of its own, as options of a command and variables are.
+    fn judge_neighbours(
+        &mut self,
+        range: Range<usize>,
+        quote: Quote,
+        behind: usize,
+    ) -> Option<usize> {
+        if !quote.is_before(self.bytes, range.start) {
+            return None;
+        }
+        let name = self.classified(range)?;
+        let next = match self.bytes[behind] {
+            b',' => self.judge_next_strings(&name, quote, behind + 1),
+            _ => None,
+        };
+        if next.is_none() {
+            self.judge_string_before(&name, quote);
+        }
+        next
+    }
+
     /// `"--password","value"` of a command, `"name":"DB_PASSWORD","value":"…"` of a variable.
     fn judge_next_strings(
         &mut self,
-        range: Range<usize>,
+        name: &Name,
         quote: Quote,
         behind_comma: usize,
     ) -> Option<usize> {
         let bytes = self.bytes;
-        self.judge_kind(range.clone(), quote);
-        if !quote.is_before(bytes, range.start) {
-            return None;
-        }
-        let name = self.classified(range)?;
         let mut at = skip_spaces(bytes, behind_comma);
         let mut next = None;
         while let Some(string) = self.string_at(quote, at) {
@@ -152,21 +184,14 @@ impl Scan<'_> {
             if bytes.get(behind) != Some(&b':') {
                 let is_option = bytes[name.range.start] == b'-' && next.is_none();
                 let is_value = is_option && bytes.get(string.start) != Some(&b'-');
-                return if is_value { self.judge_string(&name, quote, at) } else { next };
+                return if is_value { self.judge_string(name, quote, at) } else { next };
             }
             if !ends_with(&bytes[string], b"value") {
                 break;
             }
-            let mut value = skip_spaces(bytes, behind + 1);
-            // OpenTelemetry: `"value":{"stringValue":"…"}`.
-            if bytes.get(value) == Some(&b'{') {
-                let inner = skip_spaces(bytes, value + 1);
-                let Some(inner) = self.string_at(quote, inner) else { return next };
-                let colon = skip_spaces(bytes, behind_quote(bytes, inner.end, quote));
-                value = skip_spaces(bytes, colon + usize::from(bytes.get(colon) == Some(&b':')));
-            }
+            let value = self.behind_wrapper(quote, skip_spaces(bytes, behind + 1));
             let Some(string) = self.string_at(quote, value) else { return next };
-            self.judge_text(&name, Place::Quoted, string.clone(), quote.depth());
+            self.judge_text(name, Place::Quoted, string.clone(), quote.depth());
             let behind = behind_quote(bytes, string.end, quote);
             next = Some(behind);
             let comma = skip_spaces(bytes, behind);
@@ -176,6 +201,27 @@ impl Scan<'_> {
             at = skip_spaces(bytes, comma + 1);
         }
         next
+    }
+
+    /// `"value":"…","name":"DB_PASSWORD"` of a variable.
+    fn judge_string_before(&mut self, name: &Name, quote: Quote) -> Option<usize> {
+        let bytes = self.bytes;
+        // The string that ends before a separator, and where its quote begins.
+        let before = |at: usize, separator: u8| -> Option<(Range<usize>, usize)> {
+            let end =
+                bytes[..at].trim_ascii_end().strip_suffix(&[separator])?.trim_ascii_end().len();
+            let string = quote.string_before(bytes, end)?;
+            let opening = string.start - quote.escapes - 1;
+            Some((string, opening))
+        };
+        let (key, opening) = before(name.range.start - quote.escapes - 1, b':')?;
+        if !ends_with(&bytes[key.clone()], b"name") && !ends_with(&bytes[key], b"key") {
+            return None;
+        }
+        let (value, opening) = before(opening, b',')?;
+        let (key, _) = before(opening, b':')?;
+        let is_value = ends_with(&bytes[key], b"value");
+        is_value.then(|| self.judge_text(name, Place::Quoted, value, quote.depth()))?
     }
 
     /// `"kind":"Secret"`, `"resource":"secrets"`: the object around it is, or is about, a
@@ -191,6 +237,18 @@ impl Scan<'_> {
             Some(Mention::Secret) => self.kubernetes.search(self.bytes, quote.escapes),
             Some(Mention::Secrets) => self.kubernetes.search_bodies(self.bytes, quote.escapes),
             None => {}
+        }
+    }
+
+    /// `"auths":{"registry.example.org":{"auth":"…"}}`: Docker's registries, whose fragment `uths`
+    /// stands at `candidate`.
+    pub(super) fn judge_registries(&mut self, candidate: usize) {
+        let Some(before) = self.bytes[..candidate].strip_suffix(b"a") else { return };
+        if let Some((quote, _)) = Quote::at(self.bytes, candidate + b"uths".len())
+            && quote.mark == Mark::Double
+            && quote.is_before(self.bytes, before.len())
+        {
+            self.kubernetes.search(self.bytes, quote.escapes);
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) enum Rule {
     Base64,
     /// `base64 --decode`.
     Decoder,
+    /// Docker's registries.
+    Registries,
     /// Prefix of a token, which begins so many bytes before the candidate.
     Prefix(&'static Shape),
 }
@@ -89,6 +91,7 @@ const SHAPES: &[(&str, Rule)] = &[
     // `ZXlK` is `eyJ` in base64, `LS0t` is `---`.
     ("[ZL][XS][l0][Kt]", Rule::Base64),
     ("e64 ", Rule::Decoder),
+    ("uths", Rule::Registries),
     // `gitPass` and `dbPass`, where both cases tell the words apart.
     ("[bhprt]Pas", Rule::Name),
 ];

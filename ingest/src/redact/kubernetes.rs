@@ -4,6 +4,9 @@
 //! items of a list name none of their own.
 //! <https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/>
 //!
+//! In Docker's registries, `"auths":{"registry":{"auth":"…"}}`, every `auth` is a secret.
+//! <https://kubernetes.io/docs/tasks/configure-pod-container/pull-image-private-registry/>
+//!
 //! GKE names the kind in `@type`, `core.k8s.io/v1.Secret`, and what the event is about in
 //! `methodName`, `io.k8s.core.v1.secrets.patch`.
 //! <https://cloud.google.com/kubernetes-engine/docs/how-to/audit-logging>
@@ -24,7 +27,7 @@ pub(super) struct Searched {
 }
 
 impl Searched {
-    /// Searches the whole payload for Secrets whose quotes have `escapes` backslashes.
+    /// Searches the whole payload for Secrets and registries whose quotes have `escapes` backslashes.
     pub fn search(&mut self, bytes: &[u8], escapes: usize) {
         let bit = 1_u8.checked_shl(escapes as u32).unwrap_or(0);
         if bit == 0 || self.done & bit != 0 {
@@ -110,6 +113,9 @@ enum Member {
     Body,
     /// Objects of a list.
     Items,
+    /// Docker's registries by their name.
+    Registries,
+    Auth,
     Value,
     Other,
 }
@@ -123,6 +129,10 @@ enum Role {
     Body,
     /// An operation of a JSON patch: its `value` waits.
     Operation,
+    /// `auths`.
+    Registries,
+    /// One of them: its `auth` is a secret.
+    Registry,
     Other,
 }
 
@@ -171,13 +181,14 @@ impl Reader<'_> {
             }
             _ => {}
         }
-        let waits = match frame.role {
-            Role::Data => true,
-            Role::Operation => key == Member::Value,
-            Role::Body | Role::Other => false,
+        let secrets = match frame.role {
+            Role::Data => &mut self.waiting,
+            Role::Operation if key == Member::Value => &mut self.waiting,
+            Role::Registry if key == Member::Auth => &mut *self.found,
+            _ => return,
         };
-        if waits && !super::names::is_masked(text) {
-            self.waiting.push(Secret { start, end, depth: self.depth });
+        if !super::names::is_masked(text) {
+            secrets.push(Secret { start, end, depth: self.depth });
         }
     }
 
@@ -191,6 +202,8 @@ impl Reader<'_> {
             Some(Member::Body) if around.is_array && !is_array => Role::Operation,
             Some(Member::Body) => Role::Body,
             Some(Member::Value) if around.role == Role::Operation => Role::Data,
+            Some(Member::Registries) => Role::Registries,
+            Some(_) if around.role == Role::Registries => Role::Registry,
             _ => Role::Other,
         });
         let is_part = role != Role::Other
@@ -248,6 +261,8 @@ impl Member {
             b"data" | b"stringData" => Member::Data,
             b"requestObject" | b"responseObject" | b"request" | b"response" => Member::Body,
             b"items" => Member::Items,
+            b"auths" => Member::Registries,
+            b"auth" => Member::Auth,
             b"value" => Member::Value,
             _ => Member::Other,
         }

@@ -237,6 +237,10 @@ impl<'a> Scan<'a> {
                 self.judge_decoder(candidate);
                 None
             }
+            Rule::Registries => {
+                self.judge_registries(candidate);
+                None
+            }
             Rule::Prefix(shape) => shape.token(self.bytes, candidate),
         };
         found.and_then(|range| self.note_unless_masked(range)).unwrap_or(candidate + 1)

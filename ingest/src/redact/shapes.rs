@@ -99,8 +99,9 @@ pub(super) static PREFIXES: &[Shape] = &[
         word: true,
         ..PLAIN
     },
-    // Google: OAuth access token, API key, OAuth client secret.
+    // Google: OAuth access token and refresh token, API key, OAuth client secret.
     Shape { fragment: "ya29", prefixes: &["ya29."], alphabet: Alphabet::Dotted, ..PLAIN },
+    Shape { fragment: "1//0", prefixes: &["1//0"], at_least: 30, word: true, ..PLAIN },
     Shape { fragment: "AIza", prefixes: &["AIza"], at_least: 35, word: true, ..PLAIN },
     Shape { fragment: "OCSP", start: -1, prefixes: &["GOCSPX-"], ..PLAIN },
     // Entra client secrets have `8Q~` at their fourth byte.

@@ -1,10 +1,12 @@
 //! How values are written: quotes at any depth of JSON within JSON, words of a line, escapes.
 
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr3, memrchr2};
+use std::ops::Range;
 
 /// A quotation mark as it is written where it stands.
 ///
-/// JSON within a JSON string has `\"`, one level deeper `\\\"`, then seven backslashes.
+/// JSON within a JSON string has `\"`, one level deeper `\\\"`, then seven backslashes; what
+/// escapes quotes as `\u0022` has `\\u0022` one level deeper, then four backslashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Quote {
     /// Backslashes before the mark.
@@ -31,7 +33,9 @@ impl Quote {
         let (mark, length) = match bytes[mark_at..] {
             [b'"', ..] if is_level(escapes) => (Mark::Double, 1),
             [b'\'', ..] if is_level(escapes) => (Mark::Single, 1),
-            [b'u', b'0', b'0', b'2', b'2', ..] if is_level(escapes) && escapes > 0 => {
+            [b'u', b'0', b'0', b'2', b'2', ..]
+                if escapes.is_power_of_two() || is_level(escapes) && escapes > 0 =>
+            {
                 (Mark::Unicode, 5)
             }
             _ => return None,
@@ -51,9 +55,28 @@ impl Quote {
         escapes.count() == self.escapes
     }
 
+    /// The inside of the string that ends with this quote right before `end`, on one line.
+    pub fn string_before(self, bytes: &[u8], end: usize) -> Option<Range<usize>> {
+        if self.mark != Mark::Double || !self.is_before(bytes, end) {
+            return None;
+        }
+        let closing = end - self.escapes - 1;
+        let mut at = closing;
+        loop {
+            at = memrchr2(b'"', b'\n', &bytes[..at])?;
+            let escapes = bytes[..at].iter().rev().take(MAX_ESCAPES + 1);
+            match escapes.take_while(|byte| **byte == b'\\').count() {
+                escapes if bytes[at] == b'\n' || escapes < self.escapes => return None,
+                escapes if escapes == self.escapes => return Some(at + 1..closing),
+                _ => {}
+            }
+        }
+    }
+
     /// How often the text behind this quote was escaped.
     pub fn depth(self) -> u32 {
-        self.escapes.count_ones() + u32::from(self.mark != Mark::Unicode)
+        let levels = usize::BITS - self.escapes.leading_zeros();
+        levels + u32::from(self.mark != Mark::Unicode)
     }
 
     /// Where the string ends that begins at `start`, right behind this quote: before its closing

@@ -137,6 +137,10 @@ fn place_is_safe(bytes: &[u8], name: &Name, place: Place, range: &Range<usize>) 
         // "Invalid password: try again", "secret: not found".
         Place::Colon if is_word(value) && has_follower => false,
         Place::Colon => !is_common_word || value.len() >= 8 && is_opaque(value),
+        // `token:reader1` names a role or a scope.
+        Place::TightColon if matches!(name.class, Class::Token { .. }) => {
+            value.len() >= 6 && is_opaque(value) && !is_numbered_word(value)
+        }
         Place::TightColon => value.len() >= 6 && is_opaque(value),
         Place::Spaced => has_words && value.len() >= 16 && is_opaque(value) && !is_uuid(value),
     }
@@ -178,6 +182,12 @@ fn is_word(value: &[u8]) -> bool {
         }
         [] => true,
     }
+}
+
+/// A word and up to four digits.
+fn is_numbered_word(value: &[u8]) -> bool {
+    let digits = value.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    digits <= 4 && digits < value.len() && is_word(&value[..value.len() - digits])
 }
 
 fn is_opaque(value: &[u8]) -> bool {
