@@ -416,10 +416,11 @@ impl Passing {
                 high |= 1 << (byte >> 4);
             }
             for (bits, halves) in self.windows.iter_mut().zip(halves) {
-                for value in 0..16 {
-                    let allowed = |half: u16| u64::from(half >> value & 1).wrapping_neg();
-                    bits[2 * place] |= halves[2 * place][value] & allowed(low);
-                    bits[2 * place + 1] |= halves[2 * place + 1][value] & allowed(high);
+                for (half, values) in [low, high].into_iter().enumerate() {
+                    let windows = halves[2 * place + half].iter().enumerate();
+                    bits[2 * place + half] |= windows
+                        .filter(|(value, _)| values >> value & 1 == 1)
+                        .fold(0, |all, (_, windows)| all | windows);
                 }
             }
         }

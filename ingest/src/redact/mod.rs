@@ -25,8 +25,6 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use text::decode_base64;
-
 use fragments::{FRAGMENTS, Rule};
 use std::fmt;
 use std::ops::Range;
