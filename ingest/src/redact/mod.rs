@@ -25,6 +25,8 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use text::decode_base64;
+
 use fragments::{FRAGMENTS, Rule};
 use std::fmt;
 use std::ops::Range;

@@ -320,7 +320,7 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// The bytes of base64 in either alphabet, as far as it goes.
-pub(super) fn decode_base64(text: &[u8]) -> Vec<u8> {
+pub(crate) fn decode_base64(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let (mut bits, mut held) = (0_u32, 0);
     for byte in text {
