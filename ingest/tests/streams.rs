@@ -136,9 +136,9 @@ fn a_record_of_another_log_is_read_where_it_stands() {
             vec!["1×401: `eventName` is missing"],
         ),
         (
-            okta(1).replace("2026-05-06T07", "soon"),
+            vault(1).replace("2026-05-06T07", "soon"),
             vec![],
-            vec!["1×401: `published` is not RFC 3339: \"soon:08:09.000Z\""],
+            vec!["1×401: `time` is not RFC 3339: \"soon:08:09.123456789Z\""],
         ),
         ("nobody's".to_owned(), vec![], vec!["1×401: `nobody` is no JSON value"]),
     ] {

@@ -58,7 +58,9 @@ fn parquet_reads_back_with_the_same_columns_and_statistics() {
     let groups = reader.metadata().row_groups();
     assert_eq!(groups.len(), 1);
     for column in groups[0].columns() {
-        assert!(column.statistics().is_some(), "{}", column.column_path());
+        // Nobody looks for the least id or record.
+        let is_sought = !matches!(column.column_path().string().as_str(), "event_id" | "raw");
+        assert_eq!(column.statistics().is_some(), is_sought, "{}", column.column_path());
     }
     check(reader.build().unwrap().map(Result::unwrap).collect());
 }

@@ -5,14 +5,20 @@ use super::lake::Lake;
 use super::snapshot::{self, Snapshot};
 use super::watcher::State;
 use crate::journal::disk::Disk;
+use crate::journal::entry::Head;
 use crate::journal::{Entry, Reader};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 use telltale_detect::engine::Engine;
 use telltale_schema::time::HOUR;
-use telltale_schema::{Finding, Micros};
+use telltale_schema::{EventBatch, Finding, Micros};
 use tracing::warn;
+
+/// Entries that wait for the detectors while the journal is read.
+const UNSEEN: usize = 16;
 
 /// What a data folder says.
 pub struct Recovered {
@@ -74,23 +80,39 @@ pub fn recover(
     let mut reader = Reader::open(disk, from)?;
     let mut written: BTreeMap<String, Finding> = BTreeMap::new();
     let (mut entries, mut events) = (0, 0);
-    while let Some((number, body)) = reader.next_entry()? {
-        let Entry { head, events: batches } = Entry::decode(number, body)?;
-        for batch in &batches {
-            horizon.add(batch, head.received_at)?;
-            events += batch.len() as u64;
+    // Reading, and knowing the ids again, takes as long as the detectors do: both at once.
+    let state = thread::scope(|scope| -> Result<State> {
+        let (detectors, unseen) = sync_channel::<(u64, Head, Vec<EventBatch>)>(UNSEEN);
+        let detecting = scope.spawn(move || {
+            for (number, head, batches) in unseen {
+                if number > covered {
+                    state.advance(number, &head.ledger, &batches, head.received_at);
+                } else if relearns {
+                    let events = batches.iter().flat_map(|batch| batch.events());
+                    events.for_each(|event| state.engine.observe(&event));
+                }
+            }
+            state.engine.take();
+            state
+        });
+        while let Some((number, body)) = reader.next_entry()? {
+            let Entry { mut head, events: batches } = Entry::decode(number, body)?;
+            for batch in &batches {
+                horizon.add(batch, head.received_at)?;
+                events += batch.len() as u64;
+            }
+            horizon.keep()?;
+            entries += 1;
+            written.extend(std::mem::take(&mut head.findings).into_iter().map(by_id));
+            if detectors.send((number, head, batches)).is_err() {
+                break;
+            }
         }
-        horizon.keep()?;
-        entries += 1;
-        if number > covered {
-            state.advance(number, &head.ledger, &batches, head.received_at);
-        } else if relearns {
-            let events = batches.iter().flat_map(|batch| batch.events());
-            events.for_each(|event| state.engine.observe(&event));
-        }
-        written.extend(head.findings.into_iter().map(by_id));
-    }
-    state.engine.take();
+        drop(detectors);
+        detecting.join().map_err(|_| {
+            anyhow::anyhow!("the detectors panicked, which is a fault of telltale; nothing is lost")
+        })
+    })?;
     unwritten.extend(state.engine.findings().into_iter().map(by_id));
     unwritten.retain(|id, finding| written.get(id) != Some(finding));
     let unwritten = unwritten.into_values().collect();

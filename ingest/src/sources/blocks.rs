@@ -347,8 +347,10 @@ impl BlockReader {
         }
         let ended = self.state == State::Ended;
         let framing = self.framing.unwrap_or_else(|| sniff(&self.rest, ended));
-        let plan = if self.trusted && self.forced.is_none() {
-            Ok(Plan { parser: None, named: false, envelope: false })
+        // What comes in many short streams is not looked at twice: a record that its parser refuses
+        // is taken out of its envelope then.
+        let plan = if self.trusted {
+            Ok(Plan { parser: self.forced, named: self.forced.is_some(), envelope: false })
         } else {
             plan(&self.origin, &self.rest, framing, ended, self.forced)
         };
