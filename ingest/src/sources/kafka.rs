@@ -1,7 +1,9 @@
 //! Kafka topics, read as a member of a consumer group.
 //!
 //! One thread polls, gathers what comes within a few milliseconds, and hands it over partition by
-//! partition. An offset goes to the group only after the journal has it. When a partition is
+//! partition; while that is stored it gathers what comes next, which is handed over after it, so that
+//! the journal has the messages of a partition in their order. An offset goes to the group only after
+//! the journal has it. When a partition is
 //! assigned, reading goes on where the journal ends for it, or where the group is if somebody else
 //! read further in between.
 //!
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 /// What the source is called.
@@ -141,10 +144,20 @@ impl Member {
 }
 
 /// The messages of one partition that are handed over together.
-#[derive(Default)]
 struct Gathered {
+    topic: String,
+    partition: i32,
     messages: Messages,
+    /// The offset behind the last of them.
     next: i64,
+}
+
+/// What became of them.
+struct Handed {
+    topic: String,
+    partition: i32,
+    next: i64,
+    stored: bool,
 }
 
 impl KafkaSource {
@@ -164,8 +177,10 @@ impl KafkaSource {
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", "10000")
             .set("fetch.wait.max.ms", "20")
-            // What librdkafka holds before it stops fetching.
+            // What librdkafka holds before it stops fetching, and how soon it looks whether there is
+            // room again: after a second, as it would by itself, it has been empty for long.
             .set("queued.max.messages.kbytes", "32768")
+            .set("fetch.queue.backoff.ms", "5")
             .set("fetch.message.max.bytes", "4194304");
         if let Some(instance) = &kafka.instance {
             config.set("group.instance.id", instance);
@@ -196,42 +211,50 @@ impl KafkaSource {
     }
 
     /// Reads until `stop` is set, then leaves the group. Called on a thread of its own.
-    pub fn run(self, runtime: &Handle, stop: &AtomicBool) {
+    pub fn run(self, runtime: &Handle, stop: &Arc<AtomicBool>) {
+        let mut storing = None;
         while !stop.load(Ordering::Relaxed) {
-            let gathered = self.gather();
-            if gathered.is_empty() {
-                continue;
+            let gathered = self.gather(storing.is_some());
+            // What comes behind messages that were not stored is read again with them.
+            if !self.note(runtime, storing.take()) {
+                break;
             }
-            let deliveries = gathered.into_iter().map(|((topic, partition), gathered)| {
-                let next = gathered.next;
-                (topic.clone(), partition, next, gathered.delivery(&topic, partition))
-            });
-            let this = &self;
-            let all = deliveries.map(|(topic, partition, next, delivery)| async move {
-                let ends =
-                    |cause: &Refusal| *cause == Refusal::Closed || stop.load(Ordering::Relaxed);
-                let stored = store(this.take.as_ref(), delivery, ends).await.is_ok();
-                (topic, partition, next, stored)
-            });
-            let done = runtime.block_on(futures::future::join_all(all));
-            for (topic, partition, next, stored) in done {
-                // A partition that was taken away meanwhile is somebody else's; what was read of
-                // it is stored here as well.
-                if stored
-                    && let Err(cause) = self.consumer.store_offset(&topic, partition, next - 1)
-                {
-                    debug!(%cause, topic, partition, "the offset does not go to the group");
-                }
+            if !gathered.is_empty() {
+                let (take, stop) = (Arc::clone(&self.take), Arc::clone(stop));
+                storing = Some(runtime.spawn(hand_over(gathered, take, stop)));
             }
         }
+        let _ = self.note(runtime, storing);
         if let Err(cause) = self.consumer.commit_consumer_state(CommitMode::Sync) {
             debug!(%cause, "no offsets to commit");
         }
     }
 
-    fn gather(&self) -> BTreeMap<(String, i32), Gathered> {
-        let mut gathered: BTreeMap<(String, i32), Gathered> = BTreeMap::new();
-        let (mut bytes, mut until) = (0, None::<Instant>);
+    /// Waits until messages are stored, and tells the group; whether all of them were.
+    fn note(&self, runtime: &Handle, storing: Option<JoinHandle<Vec<Handed>>>) -> bool {
+        let Some(storing) = storing else { return true };
+        let done = match runtime.block_on(storing) {
+            Ok(done) => done,
+            Err(cause) => {
+                error!(%cause, "messages were not handed over; a restart reads them again");
+                return false;
+            }
+        };
+        for Handed { topic, partition, next, .. } in done.iter().filter(|handed| handed.stored) {
+            // A partition that was taken away meanwhile is somebody else's; what was read of it is
+            // stored here as well.
+            if let Err(cause) = self.consumer.store_offset(topic, *partition, next - 1) {
+                debug!(%cause, topic, partition, "the offset does not go to the group");
+            }
+        }
+        done.iter().all(|handed| handed.stored)
+    }
+
+    /// The messages of the next few milliseconds; none where none comes soon. Where some are being
+    /// stored, it is looked soon whether they are.
+    fn gather(&self, are_storing: bool) -> Vec<Gathered> {
+        let mut gathered: Vec<Gathered> = Vec::new();
+        let (mut bytes, mut until) = (0, are_storing.then(|| Instant::now() + GATHER));
         loop {
             let wait = match until {
                 None => POLL,
@@ -246,9 +269,16 @@ impl KafkaSource {
                 Some(Ok(message)) => {
                     until.get_or_insert_with(|| Instant::now() + GATHER);
                     bytes += message.payload_len();
-                    let key = (message.topic().to_owned(), message.partition());
+                    let (topic, partition) = (message.topic(), message.partition());
+                    let known = gathered
+                        .iter()
+                        .position(|known| known.partition == partition && known.topic == topic);
+                    let at = known.unwrap_or_else(|| {
+                        gathered.push(Gathered::of(topic, partition));
+                        gathered.len() - 1
+                    });
                     let parser = self.parser_of(&message);
-                    gathered.entry(key).or_default().add(&message, parser);
+                    gathered[at].add(&message, parser);
                     if bytes >= GATHER_BYTES {
                         break;
                     }
@@ -268,7 +298,27 @@ impl KafkaSource {
     }
 }
 
+/// Hands messages over until they are stored, or the service stops.
+async fn hand_over(
+    gathered: Vec<Gathered>,
+    take: Arc<dyn Take>,
+    stop: Arc<AtomicBool>,
+) -> Vec<Handed> {
+    let (take, stop) = (take.as_ref(), stop.as_ref());
+    let all = gathered.into_iter().map(|gathered| async move {
+        let ends = |cause: &Refusal| *cause == Refusal::Closed || stop.load(Ordering::Relaxed);
+        let (topic, partition, next) = (gathered.topic.clone(), gathered.partition, gathered.next);
+        let stored = store(take, gathered.delivery(), ends).await.is_ok();
+        Handed { topic, partition, next, stored }
+    });
+    futures::future::join_all(all).await
+}
+
 impl Gathered {
+    fn of(topic: &str, partition: i32) -> Self {
+        Self { topic: topic.to_owned(), partition, messages: Messages::default(), next: 0 }
+    }
+
     fn add(&mut self, message: &BorrowedMessage<'_>, parser: Option<&'static dyn Parser>) {
         self.next = message.offset() + 1;
         let offset = u64::try_from(message.offset()).unwrap_or_default();
@@ -282,8 +332,8 @@ impl Gathered {
         }
     }
 
-    fn delivery(self, topic: &str, partition: i32) -> Delivery {
-        let name = partition_name(topic, partition);
+    fn delivery(self) -> Delivery {
+        let name = partition_name(&self.topic, self.partition);
         // Records without id and time are told apart by the offset at which they lie.
         let pieces = self.messages.into_pieces(|_, piece| {
             let first = piece.offsets.first().copied().unwrap_or_default();

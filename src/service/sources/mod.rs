@@ -169,7 +169,7 @@ impl Sources {
     fn on_thread(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(&AtomicBool) + Send + 'static,
+        read: impl FnOnce(&Arc<AtomicBool>) + Send + 'static,
     ) -> Result<()> {
         let stopped = Arc::clone(&self.stopped);
         let thread = std::thread::Builder::new().name(name.to_owned());
