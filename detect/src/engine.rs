@@ -2,7 +2,7 @@
 
 use crate::observation::Observation;
 use crate::{Detector, Findings, Unreadable, saved};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 use telltale_schema::time::{HOUR, MINUTE, UNKNOWN};
 use telltale_schema::{Event, Finding, Micros};
@@ -108,7 +108,8 @@ impl Engine {
     pub fn save(&self) -> Vec<u8> {
         let mut told = self.told.clone();
         told.extend(self.latest.iter().map(|(id, finding)| (id.clone(), hash_of(finding))));
-        let detectors = self.detectors.iter().map(|d| (d.name().to_owned(), d.save())).collect();
+        let detectors = self.detectors.iter();
+        let detectors = detectors.map(|d| (d.name().to_owned(), State(d.save()))).collect();
         let Self { newest, closed, .. } = *self;
         saved(&Saved {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -132,7 +133,7 @@ impl Engine {
             let name = detector.name();
             let state = saved.detectors.iter().find(|(known, _)| known == name);
             let (_, state) = state.ok_or(Unreadable::Missing(name))?;
-            detector.load(state)?;
+            detector.load(&state.0)?;
         }
         (self.newest, self.closed, self.told) = (saved.newest, saved.closed, saved.told);
         Ok(())
@@ -168,7 +169,17 @@ struct Saved {
     closed: Option<Micros>,
     told: BTreeMap<String, u64>,
     /// By name.
-    detectors: Vec<(String, Vec<u8>)>,
+    detectors: Vec<(String, State)>,
+}
+
+/// What a detector saved. It is written at once, not byte by byte.
+#[derive(Deserialize)]
+struct State(Vec<u8>);
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
 }
 
 /// Everything that a finding says, as a number.

@@ -4,7 +4,7 @@
 use super::kept::{self, Kind};
 use crate::journal::Ledger;
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::io;
 use std::path::{Path, PathBuf};
 use telltale_schema::{Finding, Micros};
@@ -24,7 +24,13 @@ pub struct Snapshot {
     pub newest_event: Micros,
     pub newest_received: Micros,
     /// The detectors, as they save themselves.
+    #[serde(serialize_with = "whole")]
     pub detectors: Vec<u8>,
+}
+
+/// Bytes as one, not one after another, which makes the same file.
+fn whole<S: Serializer>(bytes: &[u8], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 fn place(data: &Path) -> PathBuf {

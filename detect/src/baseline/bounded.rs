@@ -10,7 +10,9 @@ use telltale_schema::Micros;
 /// order of (time, key), so that what is forgotten does not depend on hash order.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Bounded<V> {
-    map: FxHashMap<u64, (Micros, V)>,
+    /// Values lie behind pointers: a table has room for more than it holds, and for twice as much
+    /// while it grows.
+    map: FxHashMap<u64, (Micros, Box<V>)>,
     cap: usize,
     evicted: u64,
 }
@@ -33,11 +35,11 @@ impl<V> Bounded<V> {
     }
 
     pub fn get(&self, key: u64) -> Option<&V> {
-        self.map.get(&key).map(|(_, value)| value)
+        self.map.get(&key).map(|(_, value)| value.as_ref())
     }
 
     pub fn get_mut(&mut self, key: u64) -> Option<&mut V> {
-        self.map.get_mut(&key).map(|(_, value)| value)
+        self.map.get_mut(&key).map(|(_, value)| value.as_mut())
     }
 
     /// The value of `key`, made if need be, touched at `at`.
@@ -46,13 +48,13 @@ impl<V> Bounded<V> {
         if self.map.len() >= self.cap && !self.map.contains_key(&key) {
             self.forget_oldest();
         }
-        let entry = self.map.entry(key).or_insert_with(|| (at, make()));
+        let entry = self.map.entry(key).or_insert_with(|| (at, Box::new(make())));
         entry.0 = entry.0.max(at);
         &mut entry.1
     }
 
     pub fn remove(&mut self, key: u64) -> Option<V> {
-        self.map.remove(&key).map(|(_, value)| value)
+        self.map.remove(&key).map(|(_, value)| *value)
     }
 
     /// Forgets what was last touched before `before`; this is expiry and not an eviction.
@@ -68,11 +70,16 @@ impl<V> Bounded<V> {
     }
 
     fn forget_oldest(&mut self) {
-        let surplus = (self.cap / 16).max(1);
-        for (_, key) in self.by_age().into_iter().take(surplus) {
-            self.map.remove(&key);
-            self.evicted += 1;
+        let surplus = (self.cap / 16).max(1).min(self.map.len());
+        let mut ages: Vec<_> = self.map.iter().map(|(key, (at, _))| (*at, *key)).collect();
+        if let Some(last) = surplus.checked_sub(1) {
+            // Which ones go is certain without an order among those that stay.
+            ages.select_nth_unstable(last);
         }
+        for (_, key) in &ages[..surplus] {
+            self.map.remove(key);
+        }
+        self.evicted += surplus as u64;
     }
 }
 

@@ -7,14 +7,18 @@ use serde::{Deserialize, Serialize};
 /// and last seen.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Known {
-    /// The values, and of each the window in which it was first seen, the first one at least a day
-    /// later in which it was seen again, and the last: columns, to be searched in few steps.
     values: Vec<u64>,
-    first: Vec<Window>,
-    again: Vec<Window>,
-    last: Vec<Window>,
+    times: Vec<Times>,
     /// Values forgotten that were seen on one day only.
     forgotten_once: u32,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Times {
+    first: Window,
+    /// The first window at least a day after `first` in which it was seen again.
+    again: Window,
+    last: Window,
 }
 
 const NEVER: Window = Window::MAX;
@@ -26,22 +30,20 @@ impl Known {
     #[inline]
     pub fn see(&mut self, value: u64, window: Window, cap: usize) -> (Option<Window>, Window) {
         if let Some(at) = self.place_of(value) {
-            let (first, last) = (&mut self.first[at], &mut self.last[at]);
-            let before = *first;
-            *first = before.min(window);
-            *last = (*last).max(window);
-            if window >= *first + LEARNING_LAG {
-                self.again[at] = self.again[at].min(window);
+            let times = &mut self.times[at];
+            let before = times.first;
+            times.first = times.first.min(window);
+            times.last = times.last.max(window);
+            if window >= times.first + LEARNING_LAG {
+                times.again = times.again.min(window);
             }
-            return (Some(before), *first);
+            return (Some(before), times.first);
         }
         if self.values.len() >= cap {
             self.forget_oldest();
         }
         self.values.push(value);
-        self.first.push(window);
-        self.again.push(NEVER);
-        self.last.push(window);
+        self.times.push(Times { first: window, again: NEVER, last: window });
         (None, window)
     }
 
@@ -63,10 +65,9 @@ impl Known {
     pub fn new_until(&self, window: Window, began: Window, windows: u32) -> u32 {
         const WEEK: u32 = 7 * 24;
         let (mut once, mut recent) = (self.forgotten_once, 0);
-        for (first, again) in self.first.iter().zip(&self.again) {
-            let known = *first <= window;
-            once += u32::from(known && *again > window);
-            recent += u32::from(known && *first + WEEK > window && *first >= began + LEARNING_LAG);
+        for times in self.times.iter().filter(|times| times.first <= window) {
+            once += u32::from(times.again > window);
+            recent += u32::from(times.first + WEEK > window && times.first >= began + LEARNING_LAG);
         }
         once.max(recent * windows.div_ceil(WEEK))
     }
@@ -76,24 +77,21 @@ impl Known {
         let mut known: Vec<_> = self
             .values
             .iter()
-            .zip(&self.first)
-            .filter(|(_, first)| **first <= window)
-            .map(|(value, first)| (*first, *value))
+            .zip(&self.times)
+            .filter(|(_, times)| times.first <= window)
+            .map(|(value, times)| (times.first, *value))
             .collect();
         known.sort_unstable();
         known.into_iter().map(|(_, value)| value).collect()
     }
 
     fn forget_oldest(&mut self) {
-        // In two steps, each a loop over plain numbers: accounts that do ever new things come here
-        // with each of them.
-        let longest_ago = self.last.iter().copied().min();
-        let oldest = (0..self.values.len()).filter(|at| Some(self.last[*at]) == longest_ago);
-        if let Some(at) = oldest.min_by_key(|at| self.values[*at]) {
+        let oldest =
+            (0..self.values.len()).min_by_key(|at| (self.times[*at].last, self.values[*at]));
+        if let Some(at) = oldest {
             self.values.swap_remove(at);
-            self.first.swap_remove(at);
-            self.last.swap_remove(at);
-            self.forgotten_once += u32::from(self.again.swap_remove(at) == NEVER);
+            let times = self.times.swap_remove(at);
+            self.forgotten_once += u32::from(times.again == NEVER);
         }
     }
 }

@@ -125,7 +125,8 @@ struct Account {
     silent_from: Option<Micros>,
     longest: Micros,
     first_at: Micros,
-    wake: Option<Wake>,
+    /// Few are waking at any time.
+    wake: Option<Box<Wake>>,
 }
 
 /// What an account does in its first hours after a silence.

@@ -92,8 +92,7 @@ const LONG_WITHOUT: u32 = 12;
 /// The state machine.
 pub struct ImpersonationSpike {
     settings: Settings,
-    /// Few accounts act as others, and what is remembered of those is large.
-    callers: Bounded<Box<Caller>>,
+    callers: Bounded<Caller>,
     /// When accounts were active, whether they acted as others or not.
     accounts: Bounded<Activity>,
     aftermath: Aftermath,
@@ -132,8 +131,7 @@ impl ImpersonationSpike {
     ) -> Vec<Item<Unusual>> {
         let event = &observation.event;
         let max_targets = self.settings.max_targets;
-        let caller =
-            self.callers.touch(seen.account, seen.at, || Box::new(Caller::new(seen.window)));
+        let caller = self.callers.touch(seen.account, seen.at, || Caller::new(seen.window));
         let news = caller.profile.learn(seen, &mut self.commons);
         if news.first_in_window {
             self.tests.add(seen.at);
