@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tracing::{debug, error, info};
 
 /// Bytes of entries that become one commit.
-const COMMIT_BYTES: usize = 128 << 20;
+const COMMIT_BYTES: usize = 64 << 20;
 
 /// Moves entries from the journal to the lake.
 pub struct Keeper {

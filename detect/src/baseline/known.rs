@@ -1,5 +1,6 @@
 //! The values that an account was seen with in one dimension, and since when.
 
+use super::push_to_few;
 use super::windows::{LEARNING_LAG, Window};
 use serde::{Deserialize, Serialize};
 
@@ -42,8 +43,8 @@ impl Known {
         if self.values.len() >= cap {
             self.forget_oldest();
         }
-        self.values.push(value);
-        self.times.push(Times { first: window, again: NEVER, last: window });
+        push_to_few(&mut self.values, value);
+        push_to_few(&mut self.times, Times { first: window, again: NEVER, last: window });
         (None, window)
     }
 

@@ -31,3 +31,12 @@ pub fn join_keys(a: u64, b: u64) -> u64 {
     let mixed = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd1b5_4a32_d192_ed03);
     (mixed as u64) ^ ((mixed >> 64) as u64)
 }
+
+/// Adds to a list of which there are many, most of them of one item: they have room for that one
+/// alone until a second comes.
+pub(crate) fn push_to_few<T>(list: &mut Vec<T>, item: T) {
+    if list.capacity() == 0 {
+        list.reserve_exact(1);
+    }
+    list.push(item);
+}

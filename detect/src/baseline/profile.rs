@@ -248,6 +248,9 @@ impl Profile {
         match self.familiar.binary_search_by_key(&slot(seen.at), |known| slot(known.at)) {
             Ok(at) => self.familiar[at] = self.familiar[at].min(sighting),
             Err(at) => {
+                if self.familiar.is_empty() {
+                    self.familiar.reserve_exact(1);
+                }
                 self.familiar.insert(at, sighting);
                 if self.familiar.len() > MAX_FAMILIAR {
                     self.familiar.remove(0);

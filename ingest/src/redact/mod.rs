@@ -66,7 +66,7 @@ impl Redactor {
     /// The payload with every secret replaced; `None` when there is none.
     ///
     /// Shape: any bytes, whole records, best many at once. Line ends stay where they are, valid
-    /// JSON stays valid, and so does UTF-8. Doing it again changes nothing.
+    /// JSON stays valid, and so does UTF-8. Doing it again changes nothing, where quotes are in pairs.
     /// Cost: linear in the payload whatever it holds. Memory: two words for each secret.
     pub fn redact(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let secrets = find(bytes);

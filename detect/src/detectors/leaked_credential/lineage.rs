@@ -3,6 +3,7 @@
 use super::verdict::Unusual;
 use crate::baseline::bounded::Bounded;
 use crate::baseline::profile::{Sighting, key};
+use crate::baseline::push_to_few;
 use crate::baseline::windows::Daily;
 use crate::episode::Item;
 use crate::observation::Observation;
@@ -196,7 +197,10 @@ fn second(
     match places.iter_mut().find(|known| known.value == value) {
         Some(known) if (known.at, known.id) <= (seen.at, seen.id) => return places.len() > 1,
         Some(known) => (known.at, known.id) = (seen.at, seen.id),
-        None => places.push(Place { at: seen.at, id: seen.id, value, text: text() }),
+        None => {
+            let (at, id, text) = (seen.at, seen.id, text());
+            push_to_few(places, Place { at, id, value, text });
+        }
     }
     places.sort_unstable();
     places.truncate(MAX_PLACES);
