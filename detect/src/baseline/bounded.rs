@@ -64,14 +64,18 @@ impl<V> Bounded<V> {
 
     /// Keys and times of last touch, oldest first.
     pub fn by_age(&self) -> Vec<(Micros, u64)> {
-        let mut ages: Vec<_> = self.map.iter().map(|(key, (at, _))| (*at, *key)).collect();
+        let mut ages = self.ages();
         ages.sort_unstable();
         ages
     }
 
+    fn ages(&self) -> Vec<(Micros, u64)> {
+        self.map.iter().map(|(key, (at, _))| (*at, *key)).collect()
+    }
+
     fn forget_oldest(&mut self) {
         let surplus = (self.cap / 16).max(1).min(self.map.len());
-        let mut ages: Vec<_> = self.map.iter().map(|(key, (at, _))| (*at, *key)).collect();
+        let mut ages = self.ages();
         if let Some(last) = surplus.checked_sub(1) {
             // Which ones go is certain without an order among those that stay.
             ages.select_nth_unstable(last);
