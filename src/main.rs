@@ -8,12 +8,6 @@ use telltale::commands::{self, Ending};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// `mi_option_purge_delay` of mimalloc.h, which the bindings do not name.
-const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-/// Milliseconds for which freed memory is kept: batches come and go many times a second, and pages
-/// that are given back have to be cleared before they are used again.
-const KEEP_MEMORY_MS: std::ffi::c_long = 5_000;
-
 /// Reads the audit logs of identity systems and says when a service account is misused.
 #[derive(Parser)]
 #[command(name = "telltale", version, propagate_version = true, max_term_width = 100)]
@@ -43,8 +37,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // SAFETY: there is one thread yet, and the option exists. `MIMALLOC_PURGE_DELAY` wins.
-    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, KEEP_MEMORY_MS) };
+    telltale::memory::keep_freed();
     let ending = match Cli::parse().command {
         Command::Scan(command) => command.run(),
         Command::Parse(command) => command.run(),

@@ -21,6 +21,7 @@ fn lines(block: &[u8]) -> impl Iterator<Item = &str> {
 }
 
 fn main() {
+    telltale::memory::keep_freed();
     let blocks = blocks(&input("aws_cloudtrail"), 256 << 10);
     let parser = parsers::by_name("aws_cloudtrail").expect("it is a parser");
     let redactor = Redactor::new(&Key::from_bytes([1; 32]));

@@ -50,6 +50,7 @@ fn scan(path: &str, redactor: &Redactor, threads: usize) {
 }
 
 fn main() {
+    telltale::memory::keep_freed();
     let bytes = input("aws_cloudtrail");
     let folder = std::env::temp_dir().join(format!("telltale-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("there is room for the input");

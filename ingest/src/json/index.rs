@@ -1,19 +1,33 @@
 //! Marks of a record: one bit a byte for quotes that begin or end a string, and for brackets
-//! outside strings.
+//! outside strings; and the quotes once more as a list, which a reader goes along without asking
+//! each time how far the next one is.
+
+use std::ops::Range;
 
 /// Bytes that one step looks at.
 const BLOCK: usize = 64;
 
+/// Bytes for whose quotes there is room on the list before any is looked at: whole blocks.
+const PIECE: usize = 64 * BLOCK;
+
+/// Quotes of a block that are listed without asking whether there are so many.
+const USUAL_QUOTES: usize = 16;
+
 /// Marks of one record. Bit `i % 64` of word `i / 64` speaks of byte `i`.
 #[derive(Default)]
 pub(super) struct Index {
+    /// Of `blocks` blocks; what is behind them is another record's.
     words: Vec<Word>,
-    /// Whether any backslash occurs.
-    pub escapes: bool,
+    blocks: usize,
+    /// Positions of the quotes, in order; nothing that matters behind the first `listed`.
+    positions: Vec<u32>,
+    listed: usize,
+    /// From the first block with a backslash to behind the last one.
+    escapes: Range<usize>,
 }
 
 /// The marks of 64 bytes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Word {
     /// Quotes that are not escaped: an opening one, then its closing one, and so on.
     quotes: u64,
@@ -21,6 +35,8 @@ struct Word {
     opens: u64,
     /// `}` and `]` outside strings.
     closes: u64,
+    /// How many quotes are before them.
+    before: usize,
 }
 
 /// What the vector step sees in one block.
@@ -34,49 +50,64 @@ struct Seen {
 /// State between blocks.
 #[derive(Default)]
 struct Carry {
+    /// Where the next block begins.
+    start: usize,
+    /// As in [`Index`], so far.
+    listed: usize,
+    escapes: Range<usize>,
     /// 1 when the first byte of the next block is escaped.
     escaped: u64,
     /// All ones when the next block begins inside a string.
     in_string: u64,
-    escapes: bool,
 }
 
 impl Index {
+    /// Marks `bytes`, which end for it where positions on the list do.
     pub fn build(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[..bytes.len().min(u32::MAX as usize)];
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected;
-            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("pclmulqdq") {
-                // SAFETY: the processor has both, as was just asked.
+            if is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vbmi2")
+                && is_x86_feature_detected!("pclmulqdq")
+                && is_x86_feature_detected!("bmi2")
+            {
+                // SAFETY: the processor has all of them, as was just asked.
                 return unsafe { self.build_avx512(bytes) };
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("pclmulqdq") {
-                // SAFETY: the processor has both, as was just asked.
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("pclmulqdq")
+                && is_x86_feature_detected!("bmi2")
+            {
+                // SAFETY: the processor has all of them, as was just asked.
                 return unsafe { self.build_avx2(bytes) };
             }
         }
-        self.build_with(bytes, look_portable, prefix_xor);
+        self.build_with(bytes, look_portable, prefix_xor, list_portable);
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,pclmulqdq")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,pclmulqdq,bmi1,bmi2,popcnt")]
     unsafe fn build_avx512(&mut self, bytes: &[u8]) {
-        // SAFETY: both need what this function's own contract demands.
+        // SAFETY: all three need what this function's own contract demands.
         self.build_with(
             bytes,
             |block| unsafe { look_avx512(block) },
             |bits| unsafe { prefix_xor_clmul(bits) },
+            |start, quotes, places| unsafe { list_avx512(start, quotes, places) },
         );
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,pclmulqdq")]
+    #[target_feature(enable = "avx2,pclmulqdq,bmi1,bmi2,popcnt")]
     unsafe fn build_avx2(&mut self, bytes: &[u8]) {
         // SAFETY: both need what this function's own contract demands.
         self.build_with(
             bytes,
             |block| unsafe { look_avx2(block) },
             |bits| unsafe { prefix_xor_clmul(bits) },
+            list_portable,
         );
     }
 
@@ -86,37 +117,68 @@ impl Index {
         bytes: &[u8],
         look: impl Fn(&[u8; BLOCK]) -> Seen,
         parity: impl Fn(u64) -> u64,
+        list: impl Fn(u32, u64, &mut [u32; BLOCK]),
     ) {
-        let mut carry = Carry::default();
-        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-        self.words.clear();
-        self.words.reserve(blocks.len() + 1);
-        self.words.extend(blocks.iter().map(|block| carry.step(look(block), &parity)));
-        if !rest.is_empty() {
-            let mut block = [b' '; BLOCK];
-            block[..rest.len()].copy_from_slice(rest);
-            self.words.push(carry.step(look(&block), &parity));
+        self.blocks = bytes.len().div_ceil(BLOCK);
+        if self.words.len() < self.blocks {
+            self.words.resize(self.blocks, Word::default());
         }
-        self.escapes = carry.escapes;
+        let mut carry = Carry::default();
+        for (piece, words) in bytes.chunks(PIECE).zip(self.words.chunks_mut(PIECE / BLOCK)) {
+            let room = carry.listed + PIECE + BLOCK;
+            if self.positions.len() < room {
+                self.positions.resize(2 * room, 0);
+            }
+            let (blocks, rest) = piece.as_chunks::<BLOCK>();
+            let mut words = words.iter_mut();
+            for (block, word) in blocks.iter().zip(&mut words) {
+                *word = carry.step(look(block), &mut self.positions, &parity, &list);
+            }
+            if let (false, Some(word)) = (rest.is_empty(), words.next()) {
+                let mut block = [b' '; BLOCK];
+                block[..rest.len()].copy_from_slice(rest);
+                *word = carry.step(look(&block), &mut self.positions, &parity, &list);
+            }
+        }
+        (self.listed, self.escapes) = (carry.listed, carry.escapes);
+    }
+
+    /// Position of the quote of that number, counted from 0.
+    #[inline(always)]
+    pub fn quote(&self, number: usize) -> Option<usize> {
+        self.positions[..self.listed].get(number).map(|position| *position as usize)
+    }
+
+    /// How many quotes are before `at`.
+    #[inline]
+    pub fn quotes_before(&self, at: usize) -> usize {
+        self.word(at / 64).map_or(self.listed, |word| {
+            word.before + (word.quotes & !(u64::MAX << (at % 64))).count_ones() as usize
+        })
+    }
+
+    /// Whether there may be a backslash from `start` to `end`.
+    #[inline(always)]
+    pub fn may_escape(&self, start: usize, end: usize) -> bool {
+        start < self.escapes.end && self.escapes.start < end
     }
 
     /// Position of the first quote at or after `from`.
     #[inline]
     pub fn quote_from(&self, from: usize) -> Option<usize> {
-        let mut word = from / 64;
-        let mut bits = self.words.get(word)?.quotes & (u64::MAX << (from % 64));
-        while bits == 0 {
-            word += 1;
-            bits = self.words.get(word)?.quotes;
-        }
-        Some(word * 64 + bits.trailing_zeros() as usize)
+        self.quote(self.quotes_before(from))
+    }
+
+    #[inline(always)]
+    fn word(&self, number: usize) -> Option<&Word> {
+        self.words[..self.blocks].get(number)
     }
 
     /// Position of the bracket that closes the one at `open`.
     pub fn close_of(&self, open: usize) -> Option<usize> {
         let mut word = open / 64;
         let mask = u64::MAX << (open % 64);
-        let Word { opens, closes, .. } = *self.words.get(word)?;
+        let Word { opens, closes, .. } = *self.word(word)?;
         let (mut up, mut down) = (opens & mask, closes & mask);
         let mut depth = 0usize;
         loop {
@@ -136,24 +198,38 @@ impl Index {
             }
             depth = (depth + up.count_ones() as usize).saturating_sub(falls);
             word += 1;
-            (up, down) = self.words.get(word).map(|word| (word.opens, word.closes))?;
+            (up, down) = self.word(word).map(|word| (word.opens, word.closes))?;
         }
     }
 }
 
 impl Carry {
+    /// The marks of the next block, whose quotes go on the list.
     #[inline(always)]
-    fn step(&mut self, seen: Seen, parity: impl Fn(u64) -> u64) -> Word {
+    fn step(
+        &mut self,
+        seen: Seen,
+        positions: &mut [u32],
+        parity: impl Fn(u64) -> u64,
+        list: impl Fn(u32, u64, &mut [u32; BLOCK]),
+    ) -> Word {
         let escaped = if seen.backslash == 0 {
             std::mem::take(&mut self.escaped)
         } else {
-            self.escapes = true;
+            let first = if self.escapes.is_empty() { self.start } else { self.escapes.start };
+            self.escapes = first..self.start + BLOCK;
             escaped_bytes(seen.backslash, &mut self.escaped)
         };
         let quotes = seen.quote & !escaped;
         let in_string = parity(quotes) ^ self.in_string;
         self.in_string = ((in_string as i64) >> 63) as u64;
-        Word { quotes, opens: seen.open & !in_string, closes: seen.close & !in_string }
+        let before = self.listed;
+        if let Some(places) = positions.get_mut(before..).and_then(<[u32]>::first_chunk_mut) {
+            list(self.start as u32, quotes, places);
+        }
+        self.listed += quotes.count_ones() as usize;
+        self.start += BLOCK;
+        Word { quotes, before, opens: seen.open & !in_string, closes: seen.close & !in_string }
     }
 }
 
@@ -189,6 +265,54 @@ unsafe fn prefix_xor_clmul(bits: u64) -> u64 {
     use std::arch::x86_64::*;
     let product = _mm_clmulepi64_si128(_mm_set_epi64x(0, bits as i64), _mm_set1_epi8(-1), 0);
     _mm_cvtsi128_si64(product) as u64
+}
+
+/// Writes the positions of the quotes of the block that begins at `start`; what is behind them is
+/// overwritten too.
+#[inline(always)]
+fn list_portable(start: u32, mut quotes: u64, places: &mut [u32; BLOCK]) {
+    let count = quotes.count_ones() as usize;
+    let mut next = || {
+        let position = start + quotes.trailing_zeros();
+        quotes &= quotes.wrapping_sub(1);
+        position
+    };
+    let (usual, others) = places.split_at_mut(USUAL_QUOTES);
+    usual.iter_mut().for_each(|place| *place = next());
+    if count > USUAL_QUOTES {
+        others[..count - USUAL_QUOTES].iter_mut().for_each(|place| *place = next());
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
+#[inline]
+unsafe fn list_avx512(start: u32, quotes: u64, places: &mut [u32; BLOCK]) {
+    use std::arch::x86_64::*;
+    const NUMBERS: [u8; BLOCK] = {
+        let mut numbers = [0; BLOCK];
+        let mut at = 0;
+        while at < BLOCK {
+            numbers[at] = at as u8;
+            at += 1;
+        }
+        numbers
+    };
+    // SAFETY: the load is the 64 bytes of `NUMBERS` and needs no alignment.
+    let numbers = unsafe { _mm512_loadu_si512(NUMBERS.as_ptr().cast()) };
+    let numbers = _mm512_maskz_compress_epi8(quotes, numbers);
+    let start = _mm512_set1_epi32(start as i32);
+    let mut write = |part: usize, bytes| {
+        let positions = _mm512_add_epi32(_mm512_cvtepu8_epi32(bytes), start);
+        // SAFETY: a part is sixteen of the 64 places, and a store needs no alignment.
+        unsafe { _mm512_storeu_si512(places[16 * part..].as_mut_ptr().cast(), positions) };
+    };
+    write(0, _mm512_castsi512_si128(numbers));
+    if quotes.count_ones() as usize > USUAL_QUOTES {
+        write(1, _mm512_extracti32x4_epi32::<1>(numbers));
+        write(2, _mm512_extracti32x4_epi32::<2>(numbers));
+        write(3, _mm512_extracti32x4_epi32::<3>(numbers));
+    }
 }
 
 /// `[` and `{`, and `]` and `}`, differ in one bit, which this sets.
@@ -274,11 +398,19 @@ mod tests {
     }
 
     fn positions(index: &Index) -> (Vec<usize>, Vec<usize>, Vec<usize>) {
+        let listed: Vec<usize> = (0..).map_while(|number| index.quote(number)).collect();
+        for (number, at) in listed.iter().enumerate() {
+            assert_eq!(
+                (index.quotes_before(*at), index.quotes_before(at + 1)),
+                (number, number + 1)
+            );
+        }
         let of = |bits: fn(&Word) -> u64| {
-            let words = &index.words;
+            let words = &index.words[..index.blocks];
             (0..words.len() * 64).filter(|at| bits(&words[at / 64]) >> (at % 64) & 1 == 1).collect()
         };
-        (of(|word| word.quotes), of(|word| word.opens), of(|word| word.closes))
+        assert_eq!(listed, of(|word| word.quotes));
+        (listed, of(|word| word.opens), of(|word| word.closes))
     }
 
     proptest! {
@@ -291,7 +423,7 @@ mod tests {
             let found = positions(&index);
             prop_assert_eq!(&found, &plainly(&bytes));
             let mut portable = Index::default();
-            portable.build_with(&bytes, look_portable, prefix_xor);
+            portable.build_with(&bytes, look_portable, prefix_xor, list_portable);
             prop_assert_eq!(&positions(&portable), &found);
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2")

@@ -63,7 +63,7 @@ pub(super) fn value<'a, T: de::Deserialize<'a>>(
     record: &'a str,
     index: &Index,
 ) -> Result<T, Error> {
-    let mut reader = Reader { record, index, at: 0, depth: 0 };
+    let mut reader = Reader { record, index, at: 0, quote: 0, depth: 0 };
     reader.white_space();
     let value = T::deserialize(&mut reader)?;
     reader.end()?;
@@ -76,7 +76,7 @@ pub(super) fn value_into<'a, T: de::Deserialize<'a>>(
     index: &Index,
     place: &mut T,
 ) -> Result<(), Error> {
-    let mut reader = Reader { record, index, at: 0, depth: 0 };
+    let mut reader = Reader { record, index, at: 0, quote: 0, depth: 0 };
     reader.white_space();
     T::deserialize_in_place(&mut reader, place)?;
     reader.end()
@@ -88,7 +88,7 @@ pub(super) fn find<'a, T>(
     index: &Index,
     mut look: impl FnMut(&'a str, Raw<'a>) -> Option<T>,
 ) -> Option<T> {
-    let mut reader = Reader { record, index, at: 0, depth: 0 };
+    let mut reader = Reader { record, index, at: 0, quote: 0, depth: 0 };
     reader.white_space();
     if reader.peek() != Some(b'{') {
         return None;
@@ -114,6 +114,8 @@ struct Reader<'a, 'i> {
     record: &'a str,
     index: &'i Index,
     at: usize,
+    /// Number of the first quote at or behind `at`.
+    quote: usize,
     depth: u8,
 }
 
@@ -163,20 +165,24 @@ impl<'a> Reader<'a, '_> {
     /// The text between the quotes at `at`, still escaped; leaves `at` behind it.
     #[inline(always)]
     fn string(&mut self) -> Result<&'a str, Error> {
-        if self.peek() != Some(b'"') {
+        if self.index.quote(self.quote) != Some(self.at) {
             return Err(self.unexpected("a string"));
         }
         let start = self.at + 1;
-        let Some(end) = self.index.quote_from(start) else { return Err(endless()) };
+        let Some(end) = self.index.quote(self.quote + 1) else { return Err(endless()) };
         self.at = end + 1;
-        // SAFETY: `start` is behind the quote that was just seen and `end` is where the index of
-        // this record has the next one; both are ASCII, so the text between is whole characters.
+        self.quote += 2;
+        // SAFETY: the index of this record has a quote right before `start` and the next one at
+        // `end`; both are ASCII, so the text between is whole characters.
         Ok(unsafe { self.record.get_unchecked(start..end) })
     }
 
-    #[inline]
+    /// Whether there is a backslash in the string that was read last.
+    #[inline(always)]
     fn has_escape(&self, text: &str) -> bool {
-        self.index.escapes && memchr::memchr(b'\\', text.as_bytes()).is_some()
+        let end = self.at - 1;
+        self.index.may_escape(end - text.len(), end)
+            && memchr::memchr(b'\\', text.as_bytes()).is_some()
     }
 
     /// Leaves `at` behind the value, whatever it is.
@@ -197,6 +203,7 @@ impl<'a> Reader<'a, '_> {
                     .close_of(self.at)
                     .ok_or_else(|| Error::message("an object or array without an end"))?
                     + 1;
+                self.quote = self.index.quotes_before(self.at);
                 Ok(())
             }
             Some(_) => self.scalar().map(drop),

@@ -192,6 +192,9 @@ impl Fragments {
             look(&rest[..steps * STEP + WIDTH], &mut places[..steps]);
             let mut go_on = at;
             for (step, mut places) in places[..steps].iter().copied().enumerate() {
+                if places == 0 {
+                    continue;
+                }
                 let start = at + step * STEP;
                 // What lies before the place to go on at was judged with what was found there.
                 while let behind @ 0..STEP = go_on.saturating_sub(start) {

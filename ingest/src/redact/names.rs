@@ -168,11 +168,9 @@ pub(super) fn classify(name: &[u8]) -> Option<Class> {
         return None;
     }
     let squashed = Squashed::new(name);
-    let last = squashed.text().last()?;
-    let (text, class) = ENDINGS.iter().find_map(|(ending, at, class)| {
-        if ending.as_bytes().last() != Some(last) {
-            return None;
-        }
+    let [.., before, last] = *squashed.text() else { return None };
+    let mut same = LAST_TWO.iter().zip(ENDINGS).filter(|(two, _)| **two == [before, last]);
+    let (text, class) = same.find_map(|(_, (ending, at, class))| {
         let before = squashed.text().strip_suffix(ending.as_bytes())?;
         let fits = match at {
             At::Any => true,
@@ -196,13 +194,24 @@ pub(super) fn classify(name: &[u8]) -> Option<Class> {
     }
 }
 
+/// The last two letters of each of [`ENDINGS`].
+const LAST_TWO: [[u8; 2]; ENDINGS.len()] = {
+    let mut letters = [[0; 2]; ENDINGS.len()];
+    let mut at = 0;
+    while at < ENDINGS.len() {
+        let ending = ENDINGS[at].0.as_bytes();
+        letters[at] = [ending[ending.len() - 2], ending[ending.len() - 1]];
+        at += 1;
+    }
+    letters
+};
+
 /// Bit `b` of word `a`: an ending has letter `b` at its end and letter `a` before it.
 const LAST_LETTERS: [u32; 26] = {
     let mut letters = [0; 26];
     let mut at = 0;
-    while at < ENDINGS.len() {
-        let ending = ENDINGS[at].0.as_bytes();
-        let [before, last] = [ending[ending.len() - 2], ending[ending.len() - 1]];
+    while at < LAST_TWO.len() {
+        let [before, last] = LAST_TWO[at];
         letters[(before - b'a') as usize] |= 1 << (last - b'a');
         at += 1;
     }
