@@ -80,18 +80,18 @@ impl<D> Item<D> {
 /// Whom an episode is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Who {
-    pub log: String,
-    pub tenant: Option<String>,
-    pub principal_id: String,
+    pub log: Box<str>,
+    pub tenant: Option<Box<str>>,
+    pub principal_id: Box<str>,
     pub principal_kind: telltale_schema::PrincipalKind,
 }
 
 impl Who {
     pub fn of(event: &Event<'_>, principal: &str) -> Self {
         Self {
-            log: event.log.to_owned(),
-            tenant: event.tenant.map(str::to_owned),
-            principal_id: principal.to_owned(),
+            log: event.log.into(),
+            tenant: event.tenant.map(Into::into),
+            principal_id: principal.into(),
             principal_kind: event.principal_kind,
         }
     }
@@ -252,9 +252,9 @@ impl<D: Copy + Ord> Episode<D> {
             title: String::new(),
             sentence: String::new(),
             next_steps: Vec::new(),
-            log: self.who.log.clone(),
-            tenant: self.who.tenant.clone(),
-            principal_id: self.who.principal_id.clone(),
+            log: self.who.log.clone().into(),
+            tenant: self.who.tenant.clone().map(Into::into),
+            principal_id: self.who.principal_id.clone().into(),
             principal_kind: self.who.principal_kind,
             credential_id: justify.iter().find_map(|item| item.credential_id.clone()),
             child_credential_ids: Vec::new(),

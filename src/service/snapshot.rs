@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use telltale_schema::{Finding, Micros};
 
-const KIND: Kind = Kind { magic: *b"ttsn", format: 2 };
+const KIND: Kind = Kind { magic: *b"ttsn", format: 3 };
 
 /// The state at one entry.
 #[derive(Serialize, Deserialize)]

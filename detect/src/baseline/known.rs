@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 /// and last seen.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Known {
-    values: Vec<u64>,
-    times: Vec<Times>,
+    values: Vec<Value>,
     /// Values forgotten that were seen on one day only.
     forgotten_once: u32,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Times {
+struct Value {
+    value: u64,
     first: Window,
     /// The first window at least a day after `first` in which it was seen again.
     again: Window,
@@ -30,32 +30,21 @@ impl Known {
     /// Gives the window in which it was first seen as it was known before, and as it is known now.
     #[inline]
     pub fn see(&mut self, value: u64, window: Window, cap: usize) -> (Option<Window>, Window) {
-        if let Some(at) = self.place_of(value) {
-            let times = &mut self.times[at];
-            let before = times.first;
-            times.first = times.first.min(window);
-            times.last = times.last.max(window);
-            if window >= times.first + LEARNING_LAG {
-                times.again = times.again.min(window);
+        if let Some(known) = self.values.iter_mut().find(|known| known.value == value) {
+            let before = known.first;
+            known.first = known.first.min(window);
+            known.last = known.last.max(window);
+            if window >= known.first + LEARNING_LAG {
+                known.again = known.again.min(window);
             }
-            return (Some(before), times.first);
+            return (Some(before), known.first);
         }
         if self.values.len() >= cap {
             self.forget_oldest();
         }
-        push_to_few(&mut self.values, value);
-        push_to_few(&mut self.times, Times { first: window, again: NEVER, last: window });
+        let new = Value { value, first: window, again: NEVER, last: window };
+        push_to_few(&mut self.values, new);
         (None, window)
-    }
-
-    #[inline]
-    fn place_of(&self, value: u64) -> Option<usize> {
-        /// Compared at once, without a branch for each.
-        const STEP: usize = 8;
-        let has = |some: &[u64]| some.iter().fold(false, |has, known| has | (*known == value));
-        let start = self.values.chunks(STEP).position(has)? * STEP;
-        let within = self.values[start..].iter().position(|known| *known == value)?;
-        Some(start + within)
     }
 
     /// How many values were new to an account that began in `began`, as of `window`, in terms of
@@ -66,9 +55,9 @@ impl Known {
     pub fn new_until(&self, window: Window, began: Window, windows: u32) -> u32 {
         const WEEK: u32 = 7 * 24;
         let (mut once, mut recent) = (self.forgotten_once, 0);
-        for times in self.times.iter().filter(|times| times.first <= window) {
-            once += u32::from(times.again > window);
-            recent += u32::from(times.first + WEEK > window && times.first >= began + LEARNING_LAG);
+        for known in self.values.iter().filter(|known| known.first <= window) {
+            once += u32::from(known.again > window);
+            recent += u32::from(known.first + WEEK > window && known.first >= began + LEARNING_LAG);
         }
         once.max(recent * windows.div_ceil(WEEK))
     }
@@ -78,9 +67,8 @@ impl Known {
         let mut known: Vec<_> = self
             .values
             .iter()
-            .zip(&self.times)
-            .filter(|(_, times)| times.first <= window)
-            .map(|(value, times)| (times.first, *value))
+            .filter(|known| known.first <= window)
+            .map(|known| (known.first, known.value))
             .collect();
         known.sort_unstable();
         known.into_iter().map(|(_, value)| value).collect()
@@ -88,11 +76,10 @@ impl Known {
 
     fn forget_oldest(&mut self) {
         let oldest =
-            (0..self.values.len()).min_by_key(|at| (self.times[*at].last, self.values[*at]));
+            (0..self.values.len()).min_by_key(|at| (self.values[*at].last, self.values[*at].value));
         if let Some(at) = oldest {
-            self.values.swap_remove(at);
-            let times = self.times.swap_remove(at);
-            self.forgotten_once += u32::from(times.again == NEVER);
+            let forgotten = self.values.swap_remove(at);
+            self.forgotten_once += u32::from(forgotten.again == NEVER);
         }
     }
 }

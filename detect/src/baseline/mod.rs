@@ -32,11 +32,16 @@ pub fn join_keys(a: u64, b: u64) -> u64 {
     (mixed as u64) ^ ((mixed >> 64) as u64)
 }
 
-/// Adds to a list of which there are many, most of them of one item: they have room for that one
-/// alone until a second comes.
-pub(crate) fn push_to_few<T>(list: &mut Vec<T>, item: T) {
-    if list.capacity() == 0 {
-        list.reserve_exact(1);
+/// Makes room for one more in a list of which there are many, most of them of an item or two: for
+/// one, then two, four and so on.
+pub(crate) fn make_room<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len().max(1));
     }
+}
+
+/// Adds to such a list.
+pub(crate) fn push_to_few<T>(list: &mut Vec<T>, item: T) {
+    make_room(list);
     list.push(item);
 }

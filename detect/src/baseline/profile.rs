@@ -1,11 +1,11 @@
 //! How an account usually acts: when, from which networks, with which tools, doing what.
 
 use super::commons::{Commons, Standing};
-use super::join_keys;
 use super::known::Known;
 use super::place::{Network, Tool, Tools};
 use super::tail::{NoveltyOfOne, RAREST};
 use super::windows::{Activity, Window, known_before, window_of};
+use super::{join_keys, make_room};
 use crate::observation::Observation;
 use serde::{Deserialize, Serialize};
 use telltale_schema::time::MINUTE;
@@ -102,10 +102,10 @@ pub struct Profile {
     pub tools: Known,
     pub operations: Known,
     pub refusals: Known,
-    /// Of networks, tools, operations and refusals.
-    tails: [NoveltyOfOne; 4],
-    /// What was seen in the latest part of an hour, and when first; the oldest is overwritten.
-    latest: (i64, [(u64, Micros); MAX_LATEST]),
+    /// The latest part of an hour in which there was anything.
+    slot: i64,
+    /// What was seen in it, and when first; the oldest is overwritten.
+    latest: Vec<(u64, Micros)>,
     /// The first sighting from a known network in each of the latest parts of an hour.
     familiar: Vec<Familiar>,
 }
@@ -129,14 +129,14 @@ impl Profile {
     #[inline]
     pub fn repeats(&mut self, sighting: &Sighting) -> bool {
         let slot = sighting.at.div_euclid(SLOT);
-        let (latest, seen) = &mut self.latest;
-        if slot > *latest {
-            (*latest, *seen) = (slot, Default::default());
+        if slot > self.slot {
+            self.slot = slot;
+            self.latest.clear();
         }
-        if slot < *latest {
+        if slot < self.slot {
             return false;
         }
-        let known = seen.iter_mut().find(|(raw, _)| *raw == sighting.raw);
+        let known = self.latest.iter_mut().find(|(raw, _)| *raw == sighting.raw);
         match known {
             Some((_, first)) if *first <= sighting.at => true,
             Some((_, first)) => {
@@ -144,22 +144,28 @@ impl Profile {
                 false
             }
             None => {
-                seen.rotate_right(1);
-                seen[0] = (sighting.raw, sighting.at);
+                self.latest.truncate(MAX_LATEST - 1);
+                make_room(&mut self.latest);
+                self.latest.insert(0, (sighting.raw, sighting.at));
                 false
             }
         }
     }
 
     /// Learns from a sighting and says what was new in it, as things stood before its day.
-    pub fn learn(&mut self, seen: &Sighting, commons: &mut Commons) -> News {
+    pub fn learn(
+        &mut self,
+        seen: &Sighting,
+        commons: &mut Commons,
+        novelty: &mut NoveltyOfOne,
+    ) -> News {
         let first_in_window = self.activity.see(seen.window);
         let before = known_before(seen.window);
         let windows = self.activity.count_until(before);
         let began = self.activity.first;
         let mut news = News { windows, first_in_window, ..News::default() };
 
-        let value_of = |known: &mut Known, tail: &mut NoveltyOfOne, value: u64, cap: usize| {
+        let mut value_of = |known: &mut Known, value: u64, cap: usize| {
             let (known_since, first) = known.see(value, seen.window, cap);
             let was_known = known_since.is_some_and(|since| since <= seen.window);
             let own = (first > before).then(|| {
@@ -168,7 +174,7 @@ impl Profile {
                     _ => known.new_until(before, began, windows),
                 };
                 Novel {
-                    probability: tail.tail(once, windows),
+                    probability: novelty.tail(once, windows),
                     once,
                     windows,
                     standing: Standing::Unseen,
@@ -180,15 +186,12 @@ impl Profile {
             // The wide network is remembered beside the near ones, under its own number.
             let (near, _) = self.networks.see(network.wide(), seen.window, MAX_NETWORKS);
             let near = near.is_some_and(|since| since <= before);
-            (
-                network,
-                near,
-                value_of(&mut self.networks, &mut self.tails[0], network.0, MAX_NETWORKS),
-            )
+            (network, near, value_of(&mut self.networks, network.0, MAX_NETWORKS))
         });
-        let tool = seen.tool.as_ref().map(|tool| {
-            (tool.key, value_of(&mut self.tools, &mut self.tails[1], tool.key, MAX_TOOLS))
-        });
+        let tool = seen
+            .tool
+            .as_ref()
+            .map(|tool| (tool.key, value_of(&mut self.tools, tool.key, MAX_TOOLS)));
         let is_new = |own: Option<Novel>| own.is_some_and(|novel| novel.probability < 0.1);
         let moves = network.is_some_and(|(.., (_, own))| is_new(own));
         let changes = tool.is_some_and(|(_, (_, own))| is_new(own));
@@ -229,11 +232,10 @@ impl Profile {
         if let Some((value, (_, own))) = tool {
             news.tool = own.map(|own| weigh(own, value, None, false));
         }
-        let [.., of_operations, of_refusals] = &mut self.tails;
         let (operation, cap) = (seen.operation, MAX_OPERATIONS);
-        (_, news.operation) = value_of(&mut self.operations, of_operations, operation, cap);
+        (_, news.operation) = value_of(&mut self.operations, operation, cap);
         if seen.refused {
-            (_, news.refusal) = value_of(&mut self.refusals, of_refusals, operation, cap);
+            (_, news.refusal) = value_of(&mut self.refusals, operation, cap);
         }
         if first_in_window && windows >= 5 * 24 / 8 {
             let near = self.activity.count_near_hour(seen.window, before);
@@ -248,9 +250,7 @@ impl Profile {
         match self.familiar.binary_search_by_key(&slot(seen.at), |known| slot(known.at)) {
             Ok(at) => self.familiar[at] = self.familiar[at].min(sighting),
             Err(at) => {
-                if self.familiar.is_empty() {
-                    self.familiar.reserve_exact(1);
-                }
+                make_room(&mut self.familiar);
                 self.familiar.insert(at, sighting);
                 if self.familiar.len() > MAX_FAMILIAR {
                     self.familiar.remove(0);

@@ -1,6 +1,5 @@
 //! Tail probabilities: how unlikely a count, a new value, a silence or several things at once are.
 
-use serde::{Deserialize, Serialize};
 use statrs::function::beta::beta_reg;
 use statrs::function::gamma::gamma_ur;
 
@@ -47,27 +46,37 @@ pub fn novelty_tail(once: u32, windows: u32, exposure: u32, count: u32) -> f64 {
     tail.max(RAREST)
 }
 
-/// [`novelty_tail`] of one value in one window, remembered for the pair that was asked for last.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+/// [`novelty_tail`] of one value in one window, remembered for pairs that were asked for. It only
+/// saves time.
+#[derive(Debug)]
 pub struct NoveltyOfOne {
-    asked: Option<(u32, u32, f64)>,
+    /// A pair has one place, which the latest of those that share it takes.
+    asked: Box<[(u32, u32, f64)]>,
+}
+
+impl Default for NoveltyOfOne {
+    fn default() -> Self {
+        Self { asked: vec![(0, 0, 0.0); 1 << Self::PLACES_LOG2].into() }
+    }
 }
 
 impl NoveltyOfOne {
     /// Without any history everything is new, and its probability is not worth computing.
     const UNKNOWN: f64 = 0.3;
+    /// 64 KiB of pairs stay close to the processor.
+    const PLACES_LOG2: u32 = 12;
 
     #[inline]
     pub fn tail(&mut self, once: u32, windows: u32) -> f64 {
-        match self.asked {
-            _ if windows == 0 => Self::UNKNOWN,
-            Some((known, over, tail)) if (known, over) == (once, windows) => tail,
-            _ => {
-                let tail = novelty_tail(once, windows, 1, 1);
-                self.asked = Some((once, windows, tail));
-                tail
-            }
+        if windows == 0 {
+            return Self::UNKNOWN;
         }
+        let mixed = (once.rotate_left(16) ^ windows).wrapping_mul(0x9e37_79b9);
+        let place = &mut self.asked[(mixed >> (32 - Self::PLACES_LOG2)) as usize];
+        if (place.0, place.1) != (once, windows) {
+            *place = (once, windows, novelty_tail(once, windows, 1, 1));
+        }
+        place.2
     }
 }
 

@@ -20,7 +20,7 @@ use crate::baseline::commons::{Commons, Standing};
 use crate::baseline::join_keys;
 use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
-use crate::baseline::tail::{fisher, silence_tail};
+use crate::baseline::tail::{NoveltyOfOne, fisher, silence_tail};
 use crate::episode::{Who, finding_id};
 use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, saved};
 use schemars::JsonSchema;
@@ -184,6 +184,7 @@ pub struct DormantAccount {
     logs: Bounded<Log>,
     commons: Commons,
     tools: Tools,
+    novelty: NoveltyOfOne,
     /// Accounts whose wake has changed since the last close.
     waking: BTreeSet<u64>,
     noted: BTreeSet<u64>,
@@ -196,6 +197,7 @@ impl DormantAccount {
             logs: Bounded::new(10_000),
             commons: Commons::new(settings.max_accounts),
             tools: Tools::default(),
+            novelty: NoveltyOfOne::default(),
             waking: BTreeSet::new(),
             noted: BTreeSet::new(),
             settings,
@@ -345,9 +347,9 @@ impl DormantAccount {
                 format!("List what it did from {} on.", format_instant(raised_at)),
                 "If it is not needed any more: remove it with its grants.".to_owned(),
             ],
-            log: who.log.clone(),
-            tenant: who.tenant.clone(),
-            principal_id: principal.clone(),
+            log: who.log.clone().into(),
+            tenant: who.tenant.clone().map(Into::into),
+            principal_id: principal.clone().into(),
             principal_kind: who.principal_kind,
             credential_id: wake.credential_id.clone(),
             child_credential_ids: Vec::new(),
@@ -388,9 +390,9 @@ impl DormantAccount {
                 format!("Ask the owner of {principal} whether it is still needed."),
                 "If not: remove it with its grants; if so: list it as expected.".to_owned(),
             ],
-            log: who.log.clone(),
-            tenant: who.tenant.clone(),
-            principal_id: principal.clone(),
+            log: who.log.clone().into(),
+            tenant: who.tenant.clone().map(Into::into),
+            principal_id: principal.clone().into(),
             principal_kind: who.principal_kind,
             credential_id: None,
             child_credential_ids: Vec::new(),
@@ -447,7 +449,7 @@ impl Detector for DormantAccount {
             return;
         }
         seen.read(observation, &mut self.tools);
-        let news = account.profile.learn(&seen, &mut self.commons);
+        let news = account.profile.learn(&seen, &mut self.commons, &mut self.novelty);
         if account.who.is_none() {
             account.who = Some(Who::of(event, principal));
         }

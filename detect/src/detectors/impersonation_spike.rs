@@ -30,7 +30,7 @@ use crate::baseline::commons::{Commons, Standing};
 use crate::baseline::join_keys;
 use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
-use crate::baseline::tail::novelty_tail;
+use crate::baseline::tail::{NoveltyOfOne, novelty_tail};
 use crate::baseline::windows::{Activity, Daily, known_before};
 use crate::episode::{Episode, Episodes, Item, When, Who, day_of, dimensions};
 use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, saved};
@@ -103,6 +103,7 @@ pub struct ImpersonationSpike {
     /// Episodes with evidence that came since the watermark.
     unsettled: BTreeSet<(i64, u64)>,
     tools: Tools,
+    novelty: NoveltyOfOne,
     tests: Daily,
 }
 
@@ -117,6 +118,7 @@ impl ImpersonationSpike {
             episodes: Episodes::new(settings.max_episodes),
             unsettled: BTreeSet::new(),
             tools: Tools::default(),
+            novelty: NoveltyOfOne::default(),
             tests: Daily::default(),
             settings,
         }
@@ -132,7 +134,7 @@ impl ImpersonationSpike {
         let event = &observation.event;
         let max_targets = self.settings.max_targets;
         let caller = self.callers.touch(seen.account, seen.at, || Caller::new(seen.window));
-        let news = caller.profile.learn(seen, &mut self.commons);
+        let news = caller.profile.learn(seen, &mut self.commons, &mut self.novelty);
         if news.first_in_window {
             self.tests.add(seen.at);
         }

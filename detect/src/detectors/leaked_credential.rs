@@ -32,6 +32,7 @@ use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::Commons;
 use crate::baseline::place::{Tool, Tools};
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
+use crate::baseline::tail::NoveltyOfOne;
 use crate::baseline::windows::Daily;
 use crate::episode::{Episode, Episodes, Item, When, Who, day_of};
 use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, saved};
@@ -100,6 +101,7 @@ pub struct LeakedCredential {
     /// Episodes with evidence that came since the watermark.
     unsettled: BTreeSet<(i64, u64)>,
     tools: Tools,
+    novelty: NoveltyOfOne,
     tests: Daily,
 }
 
@@ -114,6 +116,7 @@ impl LeakedCredential {
             episodes: Episodes::new(settings.max_episodes),
             unsettled: BTreeSet::new(),
             tools: Tools::default(),
+            novelty: NoveltyOfOne::default(),
             tests: Daily::default(),
             settings,
         }
@@ -269,7 +272,7 @@ impl Detector for LeakedCredential {
             return;
         }
         seen.read(observation, &mut self.tools);
-        let news = profile.learn(&seen, &mut self.commons);
+        let news = profile.learn(&seen, &mut self.commons, &mut self.novelty);
         if news.first_in_window {
             self.tests.add(seen.at);
         }

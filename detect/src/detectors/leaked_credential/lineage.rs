@@ -20,10 +20,8 @@ const ENOUGH: u64 = 5;
 /// One credential.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Credential {
-    /// The credential and account that minted it, and when.
-    parent: Option<(u64, u64)>,
-    minted_at: Micros,
-    children: Vec<(Micros, String)>,
+    /// Most neither mint nor were seen to be minted.
+    family: Option<Box<Family>>,
     /// Its id, once it was used.
     id: Option<Box<str>>,
     networks: Vec<Place>,
@@ -32,19 +30,39 @@ struct Credential {
     counted: [bool; 2],
 }
 
+/// Where a credential came from and what it minted.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Family {
+    /// The credential and account that minted it, and when.
+    parent: Option<(u64, u64)>,
+    minted_at: Micros,
+    children: Vec<(Micros, String)>,
+}
+
+impl Credential {
+    fn parent(&self) -> Option<(u64, u64)> {
+        self.family.as_ref()?.parent
+    }
+
+    fn family(&mut self) -> &mut Family {
+        self.family.get_or_insert_default()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Place {
     at: Micros,
     id: EventId,
     value: u64,
-    text: String,
+    text: Box<str>,
 }
 
 /// How many credentials an account used, and in how many networks and tools each.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Habit {
     credentials: Daily,
-    several: [Daily; 2],
+    /// Few accounts use one credential in several.
+    several: Option<Box<[Daily; 2]>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,9 +85,10 @@ impl Lineage {
         let Some(child) = event.issued_credential_id else { return };
         let parent = event.credential_id.map_or(account, |_| keys.credential);
         let at = event.event_time;
-        let minted = self.credentials.touch(key(child), at, Credential::default);
+        let minted = self.credentials.touch(key(child), at, Credential::default).family();
         (minted.parent, minted.minted_at) = (Some((parent, account)), at);
-        let children = &mut self.credentials.touch(parent, at, Credential::default).children;
+        let children =
+            &mut self.credentials.touch(parent, at, Credential::default).family().children;
         if !children.iter().any(|(_, known)| known == child) {
             children.push((at, child.to_owned()));
             children.sort_unstable();
@@ -85,7 +104,8 @@ impl Lineage {
         let mut found: Vec<(Micros, String)> = Vec::new();
         let mut todo = vec![key(credential)];
         while let Some(parent) = todo.pop() {
-            for child in self.credentials.get(parent).into_iter().flat_map(|c| &c.children) {
+            let family = self.credentials.get(parent).and_then(|c| c.family.as_ref());
+            for child in family.into_iter().flat_map(|family| &family.children) {
                 if child.0 >= from && found.len() < 200 && !found.contains(child) {
                     todo.push(key(&child.1));
                     found.push(child.clone());
@@ -106,7 +126,11 @@ impl Lineage {
         let mut next = Some(credential);
         std::iter::from_fn(move || {
             let current = next?;
-            next = self.credentials.get(current).and_then(|c| c.parent).map(|(parent, _)| parent);
+            next = self
+                .credentials
+                .get(current)
+                .and_then(Credential::parent)
+                .map(|(parent, _)| parent);
             Some(current)
         })
         .take(MAX_DEPTH)
@@ -114,8 +138,9 @@ impl Lineage {
 
     /// Whether somebody else gave `account` this credential after `at`, as a rotation does.
     pub fn replaced_after(&self, credential: u64, account: u64, at: Micros) -> bool {
-        self.credentials.get(credential).is_some_and(|known| {
-            known.minted_at > at && known.parent.is_some_and(|(_, by)| by != account)
+        let family = self.credentials.get(credential).and_then(|known| known.family.as_ref());
+        family.is_some_and(|family| {
+            family.minted_at > at && family.parent.is_some_and(|(_, by)| by != account)
         })
     }
 
@@ -123,7 +148,7 @@ impl Lineage {
     pub fn accounts_above(&self, credential: u64, account: u64) -> Vec<u64> {
         let mut accounts = Vec::new();
         for link in self.chain(credential) {
-            if let Some((_, above)) = self.credentials.get(link).and_then(|c| c.parent)
+            if let Some((_, above)) = self.credentials.get(link).and_then(Credential::parent)
                 && above != account
                 && !accounts.contains(&above)
             {
@@ -170,10 +195,11 @@ impl Lineage {
             if !is_second {
                 continue;
             }
+            let several = &mut habit.several.get_or_insert_default()[at];
             if !std::mem::replace(&mut credential.counted[at], true) {
-                habit.several[at].add(place.at);
+                several.add(place.at);
             }
-            let several = habit.several[at].sum_before(seen.at);
+            let several = several.sum_before(seen.at);
             let probability = (several as f64 + 0.5) / (credentials as f64 + 1.0);
             if credentials < ENOUGH || probability > 0.1 || !wants(dimension, id, place.at) {
                 continue;
@@ -198,7 +224,7 @@ fn second(
         Some(known) if (known.at, known.id) <= (seen.at, seen.id) => return places.len() > 1,
         Some(known) => (known.at, known.id) = (seen.at, seen.id),
         None => {
-            let (at, id, text) = (seen.at, seen.id, text());
+            let (at, id, text) = (seen.at, seen.id, text().into());
             push_to_few(places, Place { at, id, value, text });
         }
     }
