@@ -97,7 +97,7 @@ impl Store {
     /// What became of everything.
     pub fn accounts(&self) -> Result<Accounts> {
         let (mut accounts, from) = match snapshot::read(&self.data)? {
-            Some(snapshot) => {
+            Some((snapshot, _)) => {
                 let totals = snapshot
                     .totals
                     .into_iter()

@@ -1,9 +1,12 @@
 //! Drives detectors: shows them events, tells them what is complete, keeps the latest findings.
 
+use crate::baseline::bounded::Bounded;
+use crate::baseline::text_key;
 use crate::observation::Observation;
-use crate::{Detector, Findings, Unreadable, saved};
-use serde::{Deserialize, Serialize, Serializer};
+use crate::{Detector, Findings, Unreadable, save};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use telltale_schema::time::{HOUR, MINUTE, UNKNOWN};
 use telltale_schema::{Event, Finding, Micros};
 use xxhash_rust::xxh3::xxh3_64;
@@ -24,11 +27,15 @@ pub struct Engine {
     newest: Option<Micros>,
     closed: Option<Micros>,
     raised: Findings,
+    /// Findings that nobody has taken.
     latest: BTreeMap<String, Finding>,
-    /// Of findings from before it was loaded: what they said, hashed.
-    told: BTreeMap<String, u64>,
-    fresh: Vec<String>,
+    /// What the latest of each finding said, taken or not, hashed.
+    told: Bounded<u64>,
 }
+
+/// Findings of which is remembered what they said. One that is raised again as it was after so many
+/// others would be told twice.
+const MAX_TOLD: usize = 1 << 17;
 
 impl Engine {
     /// An engine that waits `allowed_lateness` for late events, at most [`MAX_LATENESS`].
@@ -40,8 +47,7 @@ impl Engine {
             closed: None,
             raised: Findings::default(),
             latest: BTreeMap::new(),
-            told: BTreeMap::new(),
-            fresh: Vec::new(),
+            told: Bounded::new(MAX_TOLD),
         }
     }
 
@@ -86,38 +92,42 @@ impl Engine {
         }
     }
 
-    /// Findings that are new or have changed since the last call, loudest first.
+    /// Findings that are new or have changed since the last call, loudest first. They are no longer
+    /// kept: who takes them knows them.
     pub fn take(&mut self) -> Vec<Finding> {
-        let mut ids = std::mem::take(&mut self.fresh);
-        ids.sort_unstable();
-        ids.dedup();
-        sorted(ids.iter().filter_map(|id| self.latest.get(id).cloned()).collect())
+        sorted(std::mem::take(&mut self.latest).into_values().collect())
     }
 
-    /// All findings so far, loudest first.
+    /// All findings so far that nobody took, loudest first.
     pub fn findings(&self) -> Vec<Finding> {
         sorted(self.latest.values().cloned().collect())
     }
 
     /// How often a bound was hit and the oldest state forgotten.
     pub fn evicted_total(&self) -> u64 {
-        self.detectors.iter().map(|detector| detector.evicted_total()).sum()
+        let detectors = self.detectors.iter().map(|detector| detector.evicted_total());
+        detectors.sum::<u64>() + self.told.evicted_total()
     }
 
-    /// Everything that the engine and its detectors know, for [`Engine::load`].
-    pub fn save(&self) -> Vec<u8> {
-        let mut told = self.told.clone();
-        told.extend(self.latest.iter().map(|(id, finding)| (id.clone(), hash_of(finding))));
-        let detectors = self.detectors.iter();
-        let detectors = detectors.map(|d| (d.name().to_owned(), State(d.save()))).collect();
+    /// Writes everything that the engine and its detectors know, for [`Engine::load`]: one after
+    /// another, and behind them which they were and how long.
+    ///
+    /// Errors: those of `out`.
+    pub fn save(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut out = Counted { out, bytes: 0 };
+        save(&self.told, &mut out)?;
+        let mut ends = vec![(TOLD.to_owned(), out.bytes)];
+        for detector in &self.detectors {
+            detector.save(&mut out)?;
+            ends.push((detector.name().to_owned(), out.bytes));
+        }
         let Self { newest, closed, .. } = *self;
-        saved(&Saved {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            newest,
-            closed,
-            told,
-            detectors,
-        })
+        let contents =
+            Contents { version: env!("CARGO_PKG_VERSION").to_owned(), newest, closed, ends };
+        let states = out.bytes;
+        save(&contents, &mut out)?;
+        let length = out.bytes - states;
+        out.write_all(&length.to_le_bytes())
     }
 
     /// Goes on where another engine was saved; its findings so far are known and not told again.
@@ -125,17 +135,28 @@ impl Engine {
     /// Errors: it was saved by another version, or a detector of this engine is missing in it;
     /// nothing is to be done with this engine then.
     pub fn load(&mut self, saved: &[u8]) -> Result<(), Unreadable> {
-        let saved: Saved = postcard::from_bytes(saved)?;
-        if saved.version != env!("CARGO_PKG_VERSION") {
-            return Err(Unreadable::Version(saved.version));
+        let cut = || Unreadable::Form(postcard::Error::DeserializeUnexpectedEnd);
+        let (rest, length) = saved.split_last_chunk().ok_or_else(cut)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let states = rest.len().checked_sub(length).ok_or_else(cut)?;
+        let (states, contents) = rest.split_at(states);
+        let contents: Contents = postcard::from_bytes(contents)?;
+        if contents.version != env!("CARGO_PKG_VERSION") {
+            return Err(Unreadable::Version(contents.version));
         }
+        let state = |name: &'static str| {
+            let at = contents.ends.iter().position(|(known, _)| known == name);
+            let at = at.ok_or(Unreadable::Missing(name))?;
+            let begin = at.checked_sub(1).map_or(0, |before| contents.ends[before].1);
+            let [begin, end] =
+                [begin, contents.ends[at].1].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
+            states.get(begin..end).ok_or_else(cut)
+        };
         for detector in &mut self.detectors {
-            let name = detector.name();
-            let state = saved.detectors.iter().find(|(known, _)| known == name);
-            let (_, state) = state.ok_or(Unreadable::Missing(name))?;
-            detector.load(&state.0)?;
+            detector.load(state(detector.name())?)?;
         }
-        (self.newest, self.closed, self.told) = (saved.newest, saved.closed, saved.told);
+        self.told = postcard::from_bytes(state(TOLD)?)?;
+        (self.newest, self.closed) = (contents.newest, contents.closed);
         Ok(())
     }
 
@@ -148,37 +169,48 @@ impl Engine {
     }
 
     fn keep(&mut self) {
+        let newest = self.newest.unwrap_or(Micros::MIN);
         for finding in self.raised.take() {
-            let is_known = match self.latest.get(&finding.id) {
-                Some(latest) => *latest == finding,
-                None => self.told.get(&finding.id) == Some(&hash_of(&finding)),
-            };
-            if !is_known {
-                self.fresh.push(finding.id.clone());
+            if self.latest.get(&finding.id) == Some(&finding) {
+                continue;
+            }
+            let says = hash_of(&finding);
+            // Of one that is new anything else was told.
+            let told = self.told.touch(text_key(Some(&finding.id)), newest, || !says);
+            if std::mem::replace(told, says) != says {
                 self.latest.insert(finding.id.clone(), finding);
             }
         }
     }
 }
 
-/// An engine as bytes.
+/// What an engine was saved as, and where the state of each ends; its own goes by [`TOLD`].
 #[derive(Serialize, Deserialize)]
-struct Saved {
+struct Contents {
     version: String,
     newest: Option<Micros>,
     closed: Option<Micros>,
-    told: BTreeMap<String, u64>,
-    /// By name.
-    detectors: Vec<(String, State)>,
+    ends: Vec<(String, u64)>,
 }
 
-/// What a detector saved. It is written at once, not byte by byte.
-#[derive(Deserialize)]
-struct State(Vec<u8>);
+/// No name of a detector.
+const TOLD: &str = "";
 
-impl Serialize for State {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+/// Counts what is written.
+struct Counted<'a> {
+    out: &'a mut dyn Write,
+    bytes: u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -197,4 +229,57 @@ fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
         b.severity.cmp(&a.severity).then(a.raised_at.cmp(&b.raised_at)).then(a.id.cmp(&b.id))
     });
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detectors::Page;
+    use crate::episode::{Episode, Who};
+    use telltale_schema::Severity;
+
+    /// Raises what it is shown.
+    struct Echo;
+
+    impl Detector for Echo {
+        fn name(&self) -> &'static str {
+            "echo"
+        }
+
+        fn observe(&mut self, observation: &Observation<'_>, findings: &mut Findings) {
+            let event = &observation.event;
+            let (at, page) =
+                (event.event_time, Page { detector: "echo", attack: &[], owasp_nhi: &[] });
+            let episode = Episode::<u8>::new(Who::of(event, "somebody"), at);
+            findings.raise(episode.finding(&page, 0, Severity::Low, at, &[]));
+        }
+
+        fn close(&mut self, _: Micros, _: &mut Findings) {}
+
+        fn save(&self, _: &mut dyn Write) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn load(&mut self, _: &[u8]) -> Result<(), Unreadable> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn findings_that_were_taken_are_remembered_up_to_a_bound_and_told_once_within_it() {
+        let mut engine = Engine::new(vec![Box::new(Echo)], 0);
+        let mut show = |at| {
+            engine.observe(&Event::new("log", at));
+            (engine.take().len(), engine.told.len())
+        };
+        let many = MAX_TOLD as Micros + 100;
+        for at in 1..=many {
+            let (told, known) = show(at);
+            assert_eq!(told, 1);
+            assert!(known <= MAX_TOLD);
+        }
+        assert_eq!(show(many - 1).0, 0, "told a moment ago");
+        assert_eq!(show(1).0, 1, "too many others since");
+        assert!(engine.evicted_total() > 0);
+    }
 }

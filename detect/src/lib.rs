@@ -17,6 +17,7 @@ pub mod timeline;
 pub use engine::{Engine, merge};
 pub use observation::Observation;
 
+use std::io::{self, BufWriter, Write};
 use telltale_schema::{Finding, Micros, Severity};
 use thiserror::Error;
 
@@ -40,8 +41,10 @@ pub trait Detector: Send {
         0
     }
 
-    /// Everything that it has learnt and holds open, for [`Detector::load`].
-    fn save(&self) -> Vec<u8>;
+    /// Writes everything that it has learnt and holds open, for [`Detector::load`].
+    ///
+    /// Errors: those of `out`.
+    fn save(&self, out: &mut dyn Write) -> io::Result<()>;
 
     /// Goes on where another of its kind was saved.
     ///
@@ -60,9 +63,13 @@ pub enum Unreadable {
     Missing(&'static str),
 }
 
-/// State as bytes.
-fn saved(state: &impl serde::Serialize) -> Vec<u8> {
-    postcard::to_stdvec(state).expect("state can be written to memory")
+/// Writes state as it is read, without all of it as bytes in memory.
+fn save(state: &impl serde::Serialize, out: &mut dyn Write) -> io::Result<()> {
+    /// Bytes are few at a time, and each call on what is behind `out` has its price.
+    const ROOM: usize = 64 << 10;
+    let mut out = BufWriter::with_capacity(ROOM, out);
+    postcard::to_io(state, &mut out).map_err(io::Error::other)?;
+    out.flush()
 }
 
 /// What a detector is called and how it is made.

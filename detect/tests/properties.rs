@@ -62,6 +62,12 @@ proptest! {
     }
 }
 
+fn saved(engine: &Engine) -> Vec<u8> {
+    let mut saved = Vec::new();
+    engine.save(&mut saved).expect("it is written to memory");
+    saved
+}
+
 /// The events through engines that are saved and loaded at `places`, and everything they told.
 fn interrupted(records: &[Record], places: &[usize]) -> BTreeMap<String, Finding> {
     let mut told = BTreeMap::new();
@@ -70,7 +76,7 @@ fn interrupted(records: &[Record], places: &[usize]) -> BTreeMap<String, Finding
         engine.observe(&record.event());
         if places.contains(&at) {
             told.extend(by_id(engine.take()));
-            let saved = engine.save();
+            let saved = saved(&engine);
             engine = Engine::new(detectors::defaults(), LATENESS);
             engine.load(&saved).expect("it was saved by this version");
         }
@@ -90,10 +96,10 @@ fn an_engine_that_was_saved_goes_on_as_if_nothing_had_happened() {
     // Nothing is told twice: what is known is not news after it was loaded.
     let mut engine = Engine::new(detectors::defaults(), LATENESS);
     records.iter().for_each(|record| engine.observe(&record.event()));
-    let saved = engine.save();
+    let saved = saved(&engine);
     let mut loaded = Engine::new(detectors::defaults(), LATENESS);
     loaded.load(&saved).expect("it was saved by this version");
-    assert_eq!(loaded.save().len(), saved.len());
+    assert_eq!(self::saved(&loaded).len(), saved.len());
     engine.take();
     engine.finish();
     loaded.finish();
@@ -105,7 +111,7 @@ fn what_another_version_saved_is_refused() {
     let mut engine = Engine::new(detectors::defaults(), LATENESS);
     assert!(engine.load(b"").is_err());
     let one = vec![detectors::build("dormant_account", toml::Table::new()).expect("known")];
-    let error = engine.load(&Engine::new(one, 0).save()).expect_err("two detectors are missing");
+    let error = engine.load(&saved(&Engine::new(one, 0))).expect_err("two detectors are missing");
     assert_eq!(error.to_string(), "it does not hold the detector `impersonation_spike`");
 }
 
@@ -147,8 +153,8 @@ fn taking_findings_between_batches_changes_nothing_and_they_only_grow() {
     }
     engine.finish();
     latest.extend(by_id(engine.take()));
-    assert_eq!(latest, by_id(engine.findings()));
-    assert_same(run(&WEEK, 0), engine.findings());
+    assert!(engine.findings().is_empty(), "what was taken is kept twice");
+    assert_same(run(&WEEK, 0), latest.into_values().collect());
 }
 
 #[test]

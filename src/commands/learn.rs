@@ -61,7 +61,7 @@ impl Learn {
             data.display()
         );
         let _lock = hold(data)?;
-        let mut saved = saved(data)?;
+        let saved = saved(data)?;
 
         let progress = Arc::new(Progress::default());
         stop_on_signal(&progress)?;
@@ -101,8 +101,8 @@ impl Learn {
         timeline.sort();
         let mut engine = Engine::new(config.detectors()?, config.scan.allowed_lateness_micros());
         timeline.observations().for_each(|observation| engine.show(&observation));
-        saved.detectors = engine.save();
-        snapshot::write(data, &saved).context("what was learnt cannot be saved")?;
+        let waiting = snapshot::begin(data, &saved, &engine);
+        waiting.and_then(|it| it.new.settle()).context("what was learnt cannot be saved")?;
         drop(bar);
 
         crate::report::write_rejects(
@@ -124,13 +124,13 @@ impl Learn {
 ///
 /// Errors: the journal goes on behind it, so that a start has to read that first.
 fn saved(data: &Path) -> Result<Snapshot> {
-    let saved = snapshot::read(data)?.unwrap_or(Snapshot {
+    let saved = snapshot::read(data)?.map(|(saved, _)| saved);
+    let saved = saved.unwrap_or(Snapshot {
         entry: 0,
         totals: Vec::new(),
         unwritten: Vec::new(),
         newest_event: Micros::MIN,
         newest_received: Micros::MIN,
-        detectors: Vec::new(),
     });
     let journal = journal_folder(data);
     if journal.is_dir() {

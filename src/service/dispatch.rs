@@ -120,8 +120,8 @@ fn place(data: &Path, name: &str) -> PathBuf {
 
 /// How many findings wait for the sink of that name, for who looks from outside.
 pub fn waiting(data: &Path, name: &str) -> Result<usize> {
-    let known: Option<Known> = kept::read(&place(data, name), &KIND)?;
-    Ok(known.map_or(0, |known| known.waiting.all.len()))
+    let known: Option<(Known, _)> = kept::read(&place(data, name), &KIND)?;
+    Ok(known.map_or(0, |(known, _)| known.waiting.all.len()))
 }
 
 /// The names of the sinks that a data folder knows, in alphabetical order.
@@ -163,7 +163,7 @@ impl Dispatcher {
     ) -> Result<Self> {
         let file = place(data, &name);
         let known = match kept::read(&file, &KIND)? {
-            Some(known) => known,
+            Some((known, _)) => known,
             None => {
                 let known = Known { entry: last, waiting: Waiting::default() };
                 let kept = std::fs::create_dir_all(data.join("sinks"))
@@ -333,7 +333,7 @@ impl Dispatcher {
             return;
         }
         match kept::write(&self.file, &KIND, &self.known) {
-            Ok(_) => {
+            Ok(()) => {
                 (self.changed, self.unwritable) = (false, false);
                 self.noted.store(self.known.entry, Ordering::Relaxed);
             }

@@ -2,7 +2,7 @@
 
 use super::lake::Lake;
 use super::reload::news;
-use super::snapshot::{self, Snapshot};
+use super::snapshot::{self, Waiting};
 use super::stats::Stats;
 use crate::config::{Retention, Service as Settings};
 use crate::journal::disk::Disk;
@@ -10,7 +10,6 @@ use crate::journal::tables::{self, Numbered};
 use crate::journal::{DeadLetter, Entry, Reader, drop_segments};
 use crate::pipeline::lock;
 use anyhow::Result;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -38,9 +37,8 @@ pub struct Keeper {
     pub retention: Retention,
     /// Where those come from when they change.
     pub settings: watch::Receiver<Settings>,
-    pub data: PathBuf,
-    /// A snapshot that waits to be written.
-    pub snapshot: Arc<Mutex<Option<Snapshot>>>,
+    /// Where a snapshot waits to be settled.
+    pub snapshot: Arc<Mutex<Option<Waiting>>>,
     /// Number of the last entry that the snapshot on disk covers.
     pub covered: u64,
     /// The same for each sink.
@@ -104,25 +102,16 @@ impl Keeper {
         self.save();
     }
 
-    /// Writes the snapshot that waits, if one does.
+    /// Settles the snapshot that waits, if one does. The detectors write no other meanwhile.
     fn save(&mut self) {
-        let Some(waiting) = lock(&self.snapshot).take() else { return };
-        let began = Instant::now();
-        match snapshot::write(&self.data, &waiting) {
-            Ok(bytes) => {
-                self.covered = waiting.entry;
-                self.stats.snapshot_entry.set(i64::try_from(waiting.entry).unwrap_or(i64::MAX));
-                debug!(
-                    entry = waiting.entry,
-                    bytes,
-                    seconds = began.elapsed().as_secs_f64(),
-                    "saved what detectors know"
-                );
+        let mut waiting = lock(&self.snapshot);
+        let Some(Waiting { entry, new }) = waiting.take() else { return };
+        match new.settle() {
+            Ok(()) => {
+                self.covered = entry;
+                self.stats.snapshot_entry.set(i64::try_from(entry).unwrap_or(i64::MAX));
             }
-            Err(cause) => {
-                self.stats.snapshot_failures.inc();
-                error!(%cause, "what detectors know cannot be saved; the journal is kept from the last time on");
-            }
+            Err(cause) => snapshot::failed(&cause, &self.stats),
         }
     }
 

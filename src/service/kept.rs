@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// What kind of file it is.
@@ -15,36 +15,65 @@ pub struct Kind {
     pub format: u32,
 }
 
-/// Writes `value` beside the old file and puts it in its place; how many bytes it took.
+/// Writes `value` beside the old file and puts it in its place.
 ///
 /// Errors: those of the disk; the old one is still there then.
-pub fn write(path: &Path, kind: &Kind, value: &impl Serialize) -> io::Result<u64> {
-    let new = path.with_extension("new");
-    let bytes = write_new(&new, kind, value).inspect_err(|_| {
-        // What is there of it takes room on a disk that may be full.
-        let _ = std::fs::remove_file(&new);
-    })?;
-    std::fs::rename(&new, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-    Ok(bytes)
+pub fn write(path: &Path, kind: &Kind, value: &impl Serialize) -> io::Result<()> {
+    let body =
+        |out: &mut dyn Write| out.write_all(&postcard::to_stdvec(value).map_err(io::Error::other)?);
+    begin(path, kind, body)?.settle()
 }
 
-/// Writes a file as it is made, without all of it in memory; how many bytes its body takes.
-fn write_new(path: &Path, kind: &Kind, value: &impl Serialize) -> io::Result<u64> {
-    let mut file = File::create(path)?;
-    file.write_all(&kind.magic)?;
-    file.write_all(&kind.format.to_le_bytes())?;
-    let sum_at = file.stream_position()?;
-    file.write_all(&[0; 8])?;
-    let mut body = Summed { out: BufWriter::new(file), hash: Xxh3::new(), bytes: 0 };
-    postcard::to_io(value, &mut body).map_err(io::Error::other)?;
-    let Summed { out, hash, bytes } = body;
-    let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.seek(SeekFrom::Start(sum_at))?;
-    file.write_all(&hash.digest().to_le_bytes())?;
-    file.sync_all()?;
-    Ok(bytes)
+/// A file beside the old one that may not be on disk yet.
+pub struct New {
+    file: File,
+    beside: PathBuf,
+    path: PathBuf,
+    /// Of its body.
+    pub bytes: u64,
+}
+
+/// Writes a file as `body` makes it, without all of it in memory.
+///
+/// Errors: those of the disk and of `body`; the old one is still there then.
+pub fn begin(
+    path: &Path,
+    kind: &Kind,
+    body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<New> {
+    let beside = path.with_extension("new");
+    let write = || -> io::Result<(File, u64)> {
+        let mut file = File::create(&beside)?;
+        file.write_all(&kind.magic)?;
+        file.write_all(&kind.format.to_le_bytes())?;
+        let sum_at = file.stream_position()?;
+        file.write_all(&[0; 8])?;
+        let mut summed = Summed { out: file, hash: Xxh3::new(), bytes: 0 };
+        body(&mut summed)?;
+        let Summed { out: mut file, hash, bytes } = summed;
+        file.seek(SeekFrom::Start(sum_at))?;
+        file.write_all(&hash.digest().to_le_bytes())?;
+        Ok((file, bytes))
+    };
+    let (file, bytes) = write().inspect_err(|_| {
+        // What is there of it takes room on a disk that may be full.
+        let _ = std::fs::remove_file(&beside);
+    })?;
+    Ok(New { file, beside, path: path.to_owned(), bytes })
+}
+
+impl New {
+    /// Puts it in the place of the old one, once it is on disk.
+    ///
+    /// Errors: as for [`begin`].
+    pub fn settle(self) -> io::Result<()> {
+        self.file.sync_all().inspect_err(|_| {
+            let _ = std::fs::remove_file(&self.beside);
+        })?;
+        std::fs::rename(&self.beside, &self.path)?;
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
 }
 
 /// Hashes and counts what is written.
@@ -67,10 +96,11 @@ impl<W: Write> Write for Summed<W> {
     }
 }
 
-/// What a file holds; `None` where there is none.
+/// What a file holds, and the bytes behind that, where [`begin`] was told to write some; `None` where
+/// there is none.
 ///
 /// Errors: one that is damaged or of another version, with what to do.
-pub fn read<T: DeserializeOwned>(path: &Path, kind: &Kind) -> Result<Option<T>> {
+pub fn read<T: DeserializeOwned>(path: &Path, kind: &Kind) -> Result<Option<(T, Rest)>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -83,11 +113,56 @@ pub fn read<T: DeserializeOwned>(path: &Path, kind: &Kind) -> Result<Option<T>> 
         .and_then(|rest| rest.strip_prefix(&kind.format.to_le_bytes()))
         .and_then(|rest| rest.split_first_chunk())
         .filter(|(sum, body)| u64::from_le_bytes(**sum) == xxh3_64(body))
-        .and_then(|(_, body)| postcard::from_bytes(body).ok());
-    sound.map(Some).with_context(|| {
+        .and_then(|(_, body)| postcard::take_from_bytes(body).ok())
+        .map(|(value, rest)| (value, bytes.len() - rest.len()));
+    let (value, at) = sound.with_context(|| {
         format!(
             "`{}` is damaged or of another version of telltale; restore it from a copy",
             path.display()
         )
-    })
+    })?;
+    Ok(Some((value, Rest { bytes, at })))
+}
+
+/// Bytes at the end of a file.
+pub struct Rest {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Rest {
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_another_format_is_refused_and_said_to_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let [old, new] = [1, 2].map(|format| Kind { magic: *b"test", format });
+        write(&path, &old, &7_u32).unwrap();
+        assert_eq!(read::<u32>(&path, &old).unwrap().unwrap().0, 7);
+        let refused = read::<u32>(&path, &new).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("of another version of telltale"), "{refused}");
+    }
+
+    #[test]
+    fn what_cannot_be_made_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let kind = Kind { magic: *b"test", format: 1 };
+        write(&path, &kind, &7_u32).unwrap();
+        let fails = begin(&path, &kind, |out| {
+            out.write_all(b"half")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert!(fails.is_err());
+        assert_eq!(read::<u32>(&path, &kind).unwrap().unwrap().0, 7);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

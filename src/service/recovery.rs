@@ -49,13 +49,14 @@ pub fn recover(
     };
     let mut unwritten: BTreeMap<String, Finding> = BTreeMap::new();
     let (mut in_lake, mut relearns) = (0, false);
-    if let Some(snapshot) = snapshot::read(data)? {
-        let Snapshot { entry, totals, newest_event, newest_received, detectors, .. } = snapshot;
-        if let Err(cause) = state.engine.load(&detectors) {
+    if let Some((snapshot, detectors)) = snapshot::read(data)? {
+        let Snapshot { entry, totals, newest_event, newest_received, .. } = snapshot;
+        if let Err(cause) = state.engine.load(detectors.as_slice()) {
             warn!(%cause, "what detectors had learnt cannot be read; they begin with what the journal still holds. `telltale learn --lake` teaches them all that was stored");
             state.engine = engine()?;
             relearns = true;
         }
+        drop(detectors);
         state.entry = entry;
         (state.newest_event, state.newest_received) = (newest_event, newest_received);
         let totals = totals.into_iter();
@@ -81,7 +82,7 @@ pub fn recover(
     let mut written: BTreeMap<String, Finding> = BTreeMap::new();
     let (mut entries, mut events) = (0, 0);
     // Reading, and knowing the ids again, takes as long as the detectors do: both at once.
-    let state = thread::scope(|scope| -> Result<State> {
+    let mut state = thread::scope(|scope| -> Result<State> {
         let (detectors, unseen) = sync_channel::<(u64, Head, Vec<EventBatch>)>(UNSEEN);
         let detecting = scope.spawn(move || {
             for (number, head, batches) in unseen {
@@ -92,7 +93,6 @@ pub fn recover(
                     events.for_each(|event| state.engine.observe(&event));
                 }
             }
-            state.engine.take();
             state
         });
         while let Some((number, body)) = reader.next_entry()? {
@@ -113,7 +113,7 @@ pub fn recover(
             anyhow::anyhow!("the detectors panicked, which is a fault of telltale; nothing is lost")
         })
     })?;
-    unwritten.extend(state.engine.findings().into_iter().map(by_id));
+    unwritten.extend(state.engine.take().into_iter().map(by_id));
     unwritten.retain(|id, finding| written.get(id) != Some(finding));
     let unwritten = unwritten.into_values().collect();
     Ok(Recovered { state, horizon, unwritten, entries, events })

@@ -1,17 +1,20 @@
 //! What the detectors and the accounts know at one entry of the journal, in a file: recovery begins
 //! there and reads the rest.
 
-use super::kept::{self, Kind};
+use super::kept::{self, Kind, New, Rest};
+use super::stats::Stats;
 use crate::journal::Ledger;
 use anyhow::Result;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
+use telltale_detect::engine::Engine;
 use telltale_schema::{Finding, Micros};
+use tracing::error;
 
-const KIND: Kind = Kind { magic: *b"ttsn", format: 3 };
+const KIND: Kind = Kind { magic: *b"ttsn", format: 4 };
 
-/// The state at one entry.
+/// The state at one entry, but for the detectors, which are behind it in the file.
 #[derive(Serialize, Deserialize)]
 pub struct Snapshot {
     /// Number of the last entry that it covers.
@@ -23,30 +26,40 @@ pub struct Snapshot {
     /// The newest times of events and of their receipt up to it.
     pub newest_event: Micros,
     pub newest_received: Micros,
-    /// The detectors, as they save themselves.
-    #[serde(serialize_with = "whole")]
-    pub detectors: Vec<u8>,
 }
 
-/// Bytes as one, not one after another, which makes the same file.
-fn whole<S: Serializer>(bytes: &[u8], serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_bytes(bytes)
+/// A snapshot that may not be on disk yet.
+pub struct Waiting {
+    pub entry: u64,
+    pub new: New,
 }
 
 fn place(data: &Path) -> PathBuf {
     data.join("snapshot")
 }
 
-/// Writes the snapshot in the place of the old one; how many bytes it took.
+/// Writes a snapshot beside the old one. It is written as it is read out of the detectors: all of it
+/// in memory would be as much again as they take.
 ///
 /// Errors: those of the disk; the old one is still there then.
-pub fn write(data: &Path, snapshot: &Snapshot) -> io::Result<u64> {
-    kept::write(&place(data), &KIND, snapshot)
+pub fn begin(data: &Path, snapshot: &Snapshot, detectors: &Engine) -> io::Result<Waiting> {
+    let new = kept::begin(&place(data), &KIND, |out| {
+        out.write_all(&postcard::to_stdvec(snapshot).map_err(io::Error::other)?)?;
+        detectors.save(out)
+    })?;
+    Ok(Waiting { entry: snapshot.entry, new })
 }
 
-/// The snapshot of a data folder; `None` where there is none.
+/// Says that a snapshot could not be written or settled.
+pub fn failed(cause: &io::Error, stats: &Stats) {
+    stats.snapshot_failures.inc();
+    error!(%cause, "what detectors know cannot be saved; the journal is kept from the last time on");
+}
+
+/// The snapshot of a data folder and its detectors, as they save themselves; `None` where there is
+/// none.
 ///
 /// Errors: one that is damaged or of another version, with what to do.
-pub fn read(data: &Path) -> Result<Option<Snapshot>> {
+pub fn read(data: &Path) -> Result<Option<(Snapshot, Rest)>> {
     kept::read(&place(data), &KIND)
 }

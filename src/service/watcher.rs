@@ -3,13 +3,14 @@
 use super::committer::{Request, Stored};
 use super::outbox::Outbox;
 use super::reload::news;
-use super::snapshot::Snapshot;
+use super::snapshot::{self, Snapshot, Waiting};
 use super::stats::Stats;
 use super::traces::{Batch, Traces};
 use crate::config::Service as Settings;
 use crate::journal::Ledger;
 use crate::pipeline::lock;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,7 +19,7 @@ use telltale_schema::time::UNKNOWN;
 use telltale_schema::{EventBatch, Finding, Micros};
 use tokio::sync::mpsc::WeakSender;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How long the thread waits for something to do before it looks at the clock.
 const IDLE: Duration = Duration::from_millis(200);
@@ -65,8 +66,9 @@ pub struct Watcher {
     pub stats: Arc<Stats>,
     /// To say that there are findings.
     pub committer: WeakSender<Request>,
-    /// Where a snapshot waits to be written.
-    pub snapshot: Arc<Mutex<Option<Snapshot>>>,
+    pub data: PathBuf,
+    /// Where a snapshot waits to be settled. Whoever writes or settles it holds the lock.
+    pub snapshot: Arc<Mutex<Option<Waiting>>>,
     /// How often one is made.
     pub interval: Duration,
     /// Where that comes from when it changes.
@@ -139,9 +141,20 @@ impl Watcher {
             unwritten: self.outbox.unwritten(),
             newest_event: *newest_event,
             newest_received: *newest_received,
-            detectors: engine.save(),
         };
-        *lock(&self.snapshot) = Some(snapshot);
+        let began = Instant::now();
+        let mut waiting = lock(&self.snapshot);
+        *waiting = match snapshot::begin(&self.data, &snapshot, engine) {
+            Ok(new) => {
+                let (bytes, seconds) = (new.new.bytes, began.elapsed().as_secs_f64());
+                debug!(entry, bytes, seconds, "wrote what detectors know");
+                Some(new)
+            }
+            Err(cause) => {
+                snapshot::failed(&cause, &self.stats);
+                None
+            }
+        };
     }
 }
 

@@ -22,10 +22,11 @@ use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::{NoveltyOfOne, fisher, silence_tail};
 use crate::episode::{Who, finding_id};
-use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, saved};
+use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, save};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::io::{self, Write};
 use std::time::Duration;
 use telltale_schema::time::{DAY, HOUR, format_instant};
 use telltale_schema::{Dimension, EventId, Finding, Kind, Micros, PrincipalKind, Severity};
@@ -498,8 +499,9 @@ impl Detector for DormantAccount {
         self.accounts.evicted_total() + self.logs.evicted_total() + self.commons.evicted_total()
     }
 
-    fn save(&self) -> Vec<u8> {
-        saved(&(&self.accounts, &self.logs, &self.commons, &self.waking, &self.noted))
+    fn save(&self, out: &mut dyn Write) -> io::Result<()> {
+        let state = (&self.accounts, &self.logs, &self.commons, &self.waking, &self.noted);
+        save(&state, out)
     }
 
     fn load(&mut self, saved: &[u8]) -> Result<(), Unreadable> {

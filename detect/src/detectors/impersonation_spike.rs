@@ -33,10 +33,11 @@ use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::{NoveltyOfOne, novelty_tail};
 use crate::baseline::windows::{Activity, Daily, known_before};
 use crate::episode::{Episode, Episodes, Item, When, Who, day_of, dimensions};
-use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, saved};
+use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, save};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::io::{self, Write};
 use telltale_schema::time::{DAY, format_instant};
 use telltale_schema::{Event, Finding, Kind, Micros, Outcome, PrincipalKind, Severity};
 
@@ -411,8 +412,8 @@ impl Detector for ImpersonationSpike {
             + self.edges.evicted_total()
     }
 
-    fn save(&self) -> Vec<u8> {
-        saved(&(
+    fn save(&self, out: &mut dyn Write) -> io::Result<()> {
+        let state = (
             &self.callers,
             &self.accounts,
             &self.aftermath,
@@ -421,7 +422,8 @@ impl Detector for ImpersonationSpike {
             &self.episodes,
             &self.unsettled,
             &self.tests,
-        ))
+        );
+        save(&state, out)
     }
 
     fn load(&mut self, saved: &[u8]) -> Result<(), Unreadable> {

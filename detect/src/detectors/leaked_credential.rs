@@ -35,10 +35,11 @@ use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::NoveltyOfOne;
 use crate::baseline::windows::Daily;
 use crate::episode::{Episode, Episodes, Item, When, Who, day_of};
-use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, saved};
+use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, save};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::io::{self, Write};
 use telltale_schema::time::DAY;
 use telltale_schema::{Event, Kind, Micros, PrincipalKind, Severity};
 
@@ -354,8 +355,8 @@ impl Detector for LeakedCredential {
             + self.exposures.evicted_total()
     }
 
-    fn save(&self) -> Vec<u8> {
-        saved(&(
+    fn save(&self, out: &mut dyn Write) -> io::Result<()> {
+        let state = (
             &self.profiles,
             &self.commons,
             &self.lineage,
@@ -364,7 +365,8 @@ impl Detector for LeakedCredential {
             &self.episodes,
             &self.unsettled,
             &self.tests,
-        ))
+        );
+        save(&state, out)
     }
 
     fn load(&mut self, saved: &[u8]) -> Result<(), Unreadable> {
