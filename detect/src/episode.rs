@@ -144,12 +144,12 @@ impl<D: Copy + Ord> Episode<D> {
         Self { who, day, items: Vec::new() }
     }
 
-    /// Whether evidence at `at` would say something new: not known, or known from later on.
+    /// Whether evidence at `at` would say something new: not known, or not from before.
     pub fn wants(&self, dimension: D, value: u64, at: Micros) -> bool {
         self.items
             .iter()
             .find(|item| item.dimension == dimension && item.value == value)
-            .is_none_or(|item| at < item.at)
+            .is_none_or(|item| at <= item.at)
             && !self.is_full(dimension, at)
     }
 

@@ -68,6 +68,43 @@ fn saved(engine: &Engine) -> Vec<u8> {
     saved
 }
 
+/// A user of AWS makes a key for another, `tenths` of a second after it asked who it is.
+fn key_made(tenths: u32, outcome: &str, target: &str) -> String {
+    asked(tenths)
+        .replace("GetCallerIdentity", "CreateAccessKey")
+        .replace("api_call", "credential_created")
+        .replace(r#""success""#, &format!(r#""{outcome}","target_id":"{target}""#))
+}
+
+fn asked(tenths: u32) -> String {
+    let second = tenths / 10;
+    format!(
+        r#"{{"event_id":"{tenths:032x}","event_time":"2026-01-05T08:00:{second:02}Z","log":"aws_cloudtrail","kind":"api_call","operation":"GetCallerIdentity","service":"iam.amazonaws.com","outcome":"success","principal_id":"arn:aws:iam::111122223333:user/ci","principal_kind":"service_account","credential_id":"AKIAEXAMPLE","source_ip":"198.51.100.7","user_agent":"aws-cli/2.15"}}"#
+    )
+}
+
+#[test]
+fn what_differs_only_in_target_and_outcome_counts_in_any_order() {
+    // The last three come at the same instant.
+    let lines = [
+        asked(0),
+        key_made(10, "error", "amal"),
+        key_made(20, "success", "amal"),
+        key_made(30, "success", "bela"),
+        key_made(31, "success", "cleo"),
+        key_made(32, "success", "cleo"),
+    ];
+    let records = support::read(&lines.join("\n"));
+    let found = run(&records, LATENESS);
+    let ids: Vec<_> = found.iter().flat_map(|finding| &finding.event_ids).collect();
+    for counts in [0, 2, 3, 4] {
+        assert!(ids.iter().any(|id| id.0 == records[counts].id), "{counts} of {found:#?}");
+    }
+    for seed in 0..20 {
+        assert_same(found.clone(), run(&shuffled(&records, seed), LATENESS));
+    }
+}
+
 /// The events through engines that are saved and loaded at `places`, and everything they told.
 fn interrupted(records: &[Record], places: &[usize]) -> BTreeMap<String, Finding> {
     let mut told = BTreeMap::new();

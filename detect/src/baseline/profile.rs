@@ -138,7 +138,8 @@ impl Profile {
         }
         let known = self.latest.iter_mut().find(|(raw, _)| *raw == sighting.raw);
         match known {
-            Some((_, first)) if *first <= sighting.at => true,
+            // Of two at the same instant either may be the one that counts.
+            Some((_, first)) if *first < sighting.at => true,
             Some((_, first)) => {
                 *first = sighting.at;
                 false

@@ -22,7 +22,7 @@ mod places;
 mod report;
 mod verdict;
 
-use self::acts::act_of;
+use self::acts::{act_of, may_be_act};
 use self::exposure::Exposures;
 use self::lineage::Lineage;
 use self::places::Places;
@@ -269,7 +269,7 @@ impl Detector for LeakedCredential {
             self.lineage.minted(observation, seen.account);
         }
         let profile = self.profiles.touch(seen.account, seen.at, Profile::default);
-        if profile.repeats(&seen) {
+        if profile.repeats(&seen) && !may_be_act(event) {
             return;
         }
         seen.read(observation, &mut self.tools);

@@ -73,6 +73,18 @@ const SHARES: &[&str] = &[
     "UpdateAssumeRolePolicy",
 ];
 
+/// Whether an event may be a step by what is no part of a sighting: its target, and how it ended.
+pub fn may_be_act(event: &Event<'_>) -> bool {
+    use Kind::{CredentialCreated, IdentityChanged, LoggingChanged, PolicyChanged};
+    let operation = event.operation.unwrap_or_default();
+    matches!(event.kind, PolicyChanged | IdentityChanged | CredentialCreated | LoggingChanged)
+        || is_share(operation)
+}
+
+fn is_share(operation: &str) -> bool {
+    SHARES.iter().any(|name| operation.starts_with(name))
+}
+
 /// The step that `event` is, if it is one.
 ///
 /// `habit` says that the account is known for this operation; then it is no sign of a theft.
@@ -116,7 +128,7 @@ pub fn act_of(observation: &Observation<'_>, tool: Option<&Tool>, habit: bool) -
     if WHO_AM_I.iter().any(|name| doing.contains(name)) {
         return (!builder).then_some(Act::WhoAmI);
     }
-    if !builder && SHARES.iter().any(|name| operation.starts_with(name)) {
+    if !builder && is_share(operation) {
         return Some(Act::SharedOutside);
     }
     None
