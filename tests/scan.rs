@@ -130,6 +130,58 @@ fn exit_status_tells_findings_from_failures() {
     assert!(!report.contains('\u{1b}'), "no colours where no terminal is");
 }
 
+/// The program as somebody whom permissions bind, which root is not. Its files go to `folder`.
+fn bound_by_permissions(folder: &Path) -> Command {
+    if std::fs::read(folder.join("logs/locked.log")).is_err() {
+        return Command::new(env!("CARGO_BIN_EXE_telltale"));
+    }
+    // Where the program was built, nobody else may be able to look.
+    let program = folder.join("telltale");
+    let built = env!("CARGO_BIN_EXE_telltale");
+    std::fs::hard_link(built, &program)
+        .or_else(|_| std::fs::copy(built, &program).map(drop))
+        .expect("the program can be copied");
+    let mut command = Command::new(program);
+    std::os::unix::process::CommandExt::uid(&mut command, 65534);
+    command
+}
+
+#[test]
+fn what_may_not_be_read_is_a_reject_and_what_lies_beside_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = folder.path().join("logs");
+    std::fs::create_dir_all(logs.join("closed")).unwrap();
+    let names = ["a.log", "closed/b.log", "locked.log", "z.log"];
+    for (number, name) in names.iter().enumerate() {
+        std::fs::write(logs.join(name), record(number as u32)).unwrap();
+    }
+    let allow = |path: &Path, mode| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, permissions).unwrap();
+    };
+    allow(folder.path(), 0o755);
+    allow(&logs.join("closed"), 0);
+    allow(&logs.join("locked.log"), 0);
+    let output = bound_by_permissions(folder.path())
+        .args(["scan", "--output", "json"])
+        .arg(&logs)
+        .env("TELLTALE_REDACTION_KEY", "a passphrase")
+        .env_remove("TELLTALE_CONFIG")
+        .output()
+        .unwrap();
+    allow(&logs.join("closed"), 0o755);
+    // There is nothing to find in what is left.
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = document(&output);
+    let rejects: Vec<_> = said["rejects"].as_array().unwrap().iter().collect();
+    let [closed, locked] = rejects[..] else { panic!("{rejects:?}") };
+    for (reject, name) in [(closed, "logs/closed"), (locked, "logs/locked.log")] {
+        assert!(reject["path"].as_str().unwrap().ends_with(name), "{reject}");
+        assert!(reject["reason"].as_str().unwrap().contains("Permission denied"), "{reject}");
+    }
+    assert_eq!((&said["events"]["kept"], &said["events"]["read"]), (&2.into(), &2.into()));
+}
+
 #[test]
 fn a_bad_file_is_a_reject_and_the_good_one_beside_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
