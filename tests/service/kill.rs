@@ -1,283 +1,300 @@
-//! The service is killed again and again while it is fed: everything that was acknowledged is there
-//! once, and the findings are those of a run that nobody disturbed.
+//! The service is killed again and again while three feeds reach it at once: everything that was
+//! acknowledged is in the lake once, and the findings are those of a run that nobody disturbed.
 //!
-//! `TELLTALE_KILLS=200 cargo test --release --test service killed -- --nocapture` is a full run; the tally is
-//! printed.
+//! `TELLTALE_KILLS=200 cargo test --test service killed_at_any_moment -- --nocapture` is a full run; the
+//! tally is printed.
+//!
+//! A kill falls anywhere, or is aimed at what can be seen from outside: the journal waits for its disk,
+//! a table of the lake has files that no commit names yet, a snapshot is half written, the consumer
+//! group is being shared out anew. That happens at every start, because the group still waits for the
+//! member that was killed, and when a second member joins and leaves. This one is the test's own: what
+//! it reads it never tells the group, so that it takes nothing away from the service.
 
 #![expect(clippy::print_stdout, reason = "the tally is for whoever runs it by hand")]
 
-use crate::files::{append, gzip};
-use crate::run::{Running, Site, post, record};
-use rdkafka::ClientConfig;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use crate::feeds::{Dice, Feeds, HOURS, Step, member, steps};
+use crate::run::{Running, Site, wait_until};
+use crate::sinks::told;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::time::{Duration, Instant};
-use telltale_simulate::Estate;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 fn kills() -> usize {
     std::env::var("TELLTALE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
 }
 
-/// Spreads moments without a clock or a library.
-struct Dice(u64);
+const SINK: &str = "[[sink]]\nkind = \"ndjson\"\npath = \"told.ndjson\"\n";
 
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
+/// Of a service that nobody disturbs. What is stored is counted from the last snapshot on.
+const CALM: &str = "[service]\nsnapshot_interval = \"500ms\"\n";
+
+/// How far feeds and kills are: neither is done long before the other.
+struct Pace {
+    kills: usize,
+    /// Kills come one in each step of an hour, then there are some hours without: the group takes
+    /// seconds until it gives up a member that was killed.
+    steps_an_hour: usize,
+    begun: AtomicUsize,
+    killed: AtomicUsize,
+}
+
+impl Pace {
+    /// So many kills and no sender yet.
+    fn of(kills: usize) -> Self {
+        let steps_an_hour = kills.div_ceil(HOURS).max(5);
+        Self { kills, steps_an_hour, begun: AtomicUsize::new(0), killed: AtomicUsize::new(0) }
+    }
+
+    /// The step in which a kill falls.
+    fn step_of(&self, kill: usize) -> usize {
+        let every = HOURS / self.kills.div_ceil(self.steps_an_hour).max(1);
+        kill / self.steps_an_hour * every * self.steps_an_hour + kill % self.steps_an_hour
+    }
+
+    fn begin_step(&self, step: usize) {
+        let due = (0..self.kills).filter(|kill| self.step_of(*kill) < step).count();
+        self.wait(|| self.killed.load(Ordering::SeqCst) >= due);
+        self.begun.store(step + 1, Ordering::SeqCst);
+    }
+
+    fn wait_for_kill(&self, kill: usize) {
+        self.wait(|| self.begun.load(Ordering::SeqCst) > self.step_of(kill));
+    }
+
+    fn wait(&self, done: impl Fn() -> bool) {
+        let until = Instant::now() + Duration::from_secs(300);
+        while !done() {
+            assert!(Instant::now() < until, "feeds and kills wait for each other");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
     }
 }
 
-/// Days of a simulated company under attack, cut where the log changes.
-pub fn bodies() -> Vec<(&'static str, Vec<u8>)> {
-    bodies_of(7, 60)
+/// Where a kill is meant to fall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Aim {
+    Sync,
+    Flush,
+    Snapshot,
+    Rebalance,
+    Anywhere,
 }
 
-/// The same of so many days and identities.
-pub fn bodies_of(days: u32, identities: u32) -> Vec<(&'static str, Vec<u8>)> {
-    let estate = Estate { seed: 5, days, identities, ..Estate::default() };
-    let mut bodies: Vec<(&'static str, Vec<u8>)> = Vec::new();
-    for record in estate.stream() {
-        match bodies.last_mut() {
-            Some((log, body)) if *log == record.log && body.len() < 100_000 => {
-                body.extend_from_slice(record.text.as_bytes());
-                body.push(b'\n');
+const AIMS: [Aim; 5] = [Aim::Sync, Aim::Flush, Aim::Snapshot, Aim::Rebalance, Aim::Anywhere];
+
+/// How long what is aimed at is waited for; then the kill falls anywhere.
+const AIMING: Duration = Duration::from_millis(700);
+
+/// Kills the service while feeds reach it.
+struct Killer<'s> {
+    site: &'s Site,
+    brokers: String,
+    dice: Dice,
+    /// Kills that fell where they were meant to.
+    struck: BTreeMap<Aim, usize>,
+}
+
+impl Killer<'_> {
+    /// Kills and restarts as often as `pace` says; gives the last service.
+    fn torment(&mut self, mut service: Running, port: &AtomicU16, pace: &Pace) -> Running {
+        for kill in 0..pace.kills {
+            pace.wait_for_kill(kill);
+            let aim = AIMS[kill % AIMS.len()];
+            let second = (aim == Aim::Rebalance).then(|| member(&self.brokers));
+            let left = self.unnamed();
+            let is_there = self.take_aim(aim, service.id(), &left, second.as_ref());
+            service.kill();
+            pace.killed.fetch_add(1, Ordering::SeqCst);
+            let strikes = match aim {
+                // What is left says it.
+                Aim::Flush => !self.unnamed().is_subset(&left),
+                Aim::Snapshot => self.half_snapshot().exists(),
+                Aim::Sync | Aim::Rebalance | Aim::Anywhere => is_there,
+            };
+            if aim != Aim::Anywhere {
+                *self.struck.entry(aim).or_default() += usize::from(strikes);
             }
-            _ => bodies.push((record.log, format!("{}\n", record.text).into_bytes())),
+            service = self.site.start();
+            port.store(service.port, Ordering::SeqCst);
+        }
+        service
+    }
+
+    /// Waits for the moment; whether it is there.
+    fn take_aim(
+        &mut self,
+        aim: Aim,
+        pid: u32,
+        left: &BTreeSet<PathBuf>,
+        second: Option<&BaseConsumer>,
+    ) -> bool {
+        let random = Duration::from_millis(self.dice.below(400));
+        let began = Instant::now();
+        let until = began + if aim == Aim::Anywhere { random } else { AIMING };
+        loop {
+            let is_there = match aim {
+                Aim::Sync => is_syncing(pid),
+                Aim::Flush => !self.unnamed().is_subset(left),
+                Aim::Snapshot => self.half_snapshot().exists(),
+                Aim::Rebalance => {
+                    let second = second.expect("a second member joins");
+                    second.poll(Duration::ZERO);
+                    let assigned = second.assignment().map_or(0, |list| list.count());
+                    assigned == 0 && began.elapsed() >= random
+                }
+                Aim::Anywhere => false,
+            };
+            if is_there || Instant::now() >= until {
+                return is_there;
+            }
+            if aim != Aim::Sync {
+                std::thread::park_timeout(Duration::from_micros(200));
+            }
         }
     }
-    // Short bodies are many requests; the tail of the days is enough for a kill at any moment.
-    let mut joined: Vec<(&'static str, Vec<u8>)> = Vec::new();
-    for (log, body) in bodies {
-        match joined
-            .iter_mut()
-            .rev()
-            .take(6)
-            .find(|(known, body)| *known == log && body.len() < 60_000)
-        {
-            Some((_, known)) => known.extend_from_slice(&body),
-            None => joined.push((log, body)),
-        }
+
+    fn half_snapshot(&self) -> PathBuf {
+        self.site.data().join("snapshot.new")
     }
-    joined
+
+    /// Files of the lake that are newer than the last commit of their table.
+    fn unnamed(&self) -> BTreeSet<PathBuf> {
+        let tables = ["events", "findings", "dead_letters"];
+        let tables = tables.map(|table| {
+            let table = self.site.data().join("lake").join(table);
+            let (mut data, mut commits) = (Vec::new(), Vec::new());
+            files_of(&table, &mut data);
+            data.retain(|(path, _)| !path.starts_with(table.join("_delta_log")));
+            files_of(&table.join("_delta_log"), &mut commits);
+            let committed = commits.into_iter().map(|(_, at)| at).max();
+            let newer = move |at: &SystemTime| committed.is_none_or(|committed| *at > committed);
+            data.into_iter().filter(move |(_, at)| newer(at)).map(|(path, _)| path)
+        });
+        tables.into_iter().flatten().collect()
+    }
 }
 
-/// Posts a body until it is acknowledged, wherever the service is by then.
-pub fn send(port: &AtomicU16, log: &str, body: &[u8]) {
-    let until = Instant::now() + Duration::from_secs(120);
-    while Instant::now() < until {
-        let path = format!("/v1/logs/{log}");
-        match post(port.load(Ordering::SeqCst), &path, body, &[]) {
-            Some((200, _)) => return,
-            Some((status, _)) => assert!([429, 503].contains(&status), "answers {status}"),
-            None => {}
+fn files_of(folder: &Path, files: &mut Vec<(PathBuf, SystemTime)>) {
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match file.metadata() {
+            Ok(metadata) if metadata.is_dir() => files_of(&file.path(), files),
+            Ok(metadata) => files.extend(metadata.modified().ok().map(|at| (file.path(), at))),
+            Err(_) => {}
         }
-        std::thread::park_timeout(Duration::from_millis(5));
     }
-    panic!("a body is never acknowledged");
+}
+
+/// Whether the thread that writes the journal waits for the disk, as Linux tells it.
+fn is_syncing(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.contains("(journal) D ")
+    })
 }
 
 fn findings(site: &Site) -> Vec<String> {
-    let columns = "finding_id, detector, severity, principal_id, event_count, evidence";
+    let columns = "finding_id, detector, severity, principal_id, event_count, evidence, ocsf";
     let rows = site.query(&format!("SELECT {columns} FROM findings ORDER BY finding_id"));
     rows.iter().map(ToString::to_string).collect()
 }
 
-const SINK: &str = "[[sink]]\nkind = \"ndjson\"\npath = \"told.ndjson\"\n";
-
-/// The last line of each finding in the file of the sink.
-pub fn told(site: &Site) -> BTreeMap<String, String> {
-    let lines = std::fs::read_to_string(site.file("told.ndjson")).unwrap_or_default();
-    let lines = lines.lines().map(|line| {
-        let finding: Value = serde_json::from_str(line).expect("a line is JSON");
-        (finding["finding_info"]["uid"].as_str().unwrap_or_default().to_owned(), line.to_owned())
-    });
-    lines.collect()
+/// What is left of a run.
+#[derive(PartialEq, Eq)]
+struct Outcome {
+    held: BTreeMap<String, u64>,
+    numbered: Value,
+    findings: Vec<String>,
+    dead_letters: Vec<String>,
+    residue: Value,
 }
 
-/// Kills and restarts until `done`, at most `most` times; gives the last one and the count.
-fn torment(
-    site: &Site,
-    first: Running,
-    port: &AtomicU16,
-    done: &AtomicBool,
-    most: usize,
-) -> (Running, usize) {
-    let (mut service, mut count, mut dice) = (first, 0, Dice(17));
-    while count < most && !done.load(Ordering::SeqCst) {
-        std::thread::park_timeout(Duration::from_millis(dice.below(500)));
-        service.kill();
-        service = site.start();
-        port.store(service.port, Ordering::SeqCst);
-        count += 1;
+impl Outcome {
+    fn of(site: &Site, service: Running) -> Self {
+        service.stop();
+        let numbered = "SELECT count(*) AS n FROM events WHERE log <> 'clearml'";
+        let letters = site.query("SELECT text FROM dead_letters ORDER BY text");
+        Self {
+            held: site.held(),
+            numbered: site.query(numbered)[0]["n"].clone(),
+            findings: findings(site),
+            dead_letters: letters.iter().map(|row| text(&row["text"])).collect(),
+            residue: site.status()["residue"].clone(),
+        }
     }
-    (service, count)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn undisturbed(steps: &[Step]) -> Outcome {
+    let site = Site::with(CALM, &[]);
+    let mut feeds = Feeds::to(&site, "");
+    let service = site.start();
+    let port = AtomicU16::new(service.port);
+    steps.iter().for_each(|step| feeds.send(step, &site, &port));
+    Outcome::of(&site, service)
 }
 
 #[test]
 fn killed_at_any_moment_it_loses_and_invents_nothing() {
-    let bodies = bodies();
-    let quiet = Site::new(&[]);
-    let service = quiet.start();
-    let port = AtomicU16::new(service.port);
-    bodies.iter().for_each(|(log, body)| send(&port, log, body));
-    service.stop();
-    let (expected, events) = (findings(&quiet), quiet.held());
-    assert!(expected.len() > 3, "there is something to find: {expected:?}");
-
-    let site = Site::new(&[]).configured(SINK);
+    let kills = kills();
+    let pace = Pace::of(kills);
+    let steps = steps(pace.steps_an_hour);
+    let expected = undisturbed(&steps);
+    let site = Site::new(&[]);
+    let mut feeds = Feeds::to(&site, SINK);
     let service = site.start();
-    let (port, done, kills) = (AtomicU16::new(service.port), AtomicBool::new(false), kills());
-    let pause = Duration::from_millis((kills as u64 * 300) / bodies.len() as u64);
-    let (service, count) = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for (log, body) in &bodies {
-                send(&port, log, body);
-                std::thread::park_timeout(pause);
-            }
-            done.store(true, Ordering::SeqCst);
-        });
-        torment(&site, service, &port, &done, kills)
+    let port = AtomicU16::new(service.port);
+    let (brokers, dice) = (feeds.brokers(), Dice(17));
+    let mut killer = Killer { site: &site, brokers, dice, struck: BTreeMap::new() };
+    let service = std::thread::scope(|scope| {
+        let killing = scope.spawn(|| killer.torment(service, &port, &pace));
+        for (number, step) in steps.iter().enumerate() {
+            pace.begin_step(number);
+            feeds.send(step, &site, &port);
+        }
+        killing.join().expect("the service starts again")
     });
-    service.stop();
-    let held = site.held();
-    let doubled = held.values().filter(|count| **count != 1).count();
+    let behind = || {
+        let entry = |name| service.metric(&format!("telltale_{name}_entry"), "");
+        entry("journal") - entry("lake")
+    };
+    wait_until("in the lake", || behind() == 0.0, || site.said());
+    let outcome = Outcome::of(&site, service);
+    let mut poison: Vec<_> = steps.iter().flat_map(|step| step.poison.clone()).collect();
+    poison.sort();
+    let sent: usize = steps.iter().map(Step::numbered).sum();
+    let doubled = outcome.held.values().filter(|count| **count != 1).count();
     println!(
-        "{count} kills, {} bodies, {} events held of {}, {doubled} doubled, {} findings",
-        bodies.len(),
-        held.len(),
-        events.len(),
-        expected.len()
+        "{kills} kills, of those aimed at fell {:?}; {} of {} events held, {doubled} doubled; {} of {} dead letters; {} of {} findings",
+        killer.struck,
+        outcome.held.len(),
+        expected.held.len(),
+        outcome.dead_letters.len(),
+        poison.len(),
+        outcome.findings.len(),
+        expected.findings.len(),
     );
-    assert!(count > 0, "it was killed at all");
+    assert_eq!((&expected.numbered, &expected.dead_letters), (&sent.into(), &poison));
+    assert!(expected.findings.len() > 3, "there is something to find: {:?}", expected.findings);
     assert_eq!(doubled, 0);
-    assert!(held.keys().eq(events.keys()), "the same events as undisturbed");
-    assert_eq!(findings(&site), expected);
+    assert!(outcome.held == expected.held, "the same events as undisturbed");
+    assert_eq!(outcome.dead_letters, poison);
+    assert_eq!(outcome.findings, expected.findings);
+    assert_eq!(outcome.residue, 0, "{}", site.said());
     let told = told(&site);
     for row in site.query("SELECT finding_id, ocsf FROM findings") {
-        let (id, ocsf) = (row["finding_id"].as_str(), row["ocsf"].as_str());
-        let last = id.and_then(|id| told.get(id));
-        assert_eq!(last.map(String::as_str), ocsf, "the sink heard last what is known");
+        let last = told.get(&text(&row["finding_id"]));
+        assert_eq!(last, Some(&text(&row["ocsf"])), "the sink heard last what is known");
     }
-    assert_eq!(site.status()["residue"], 0, "{}", site.said());
-}
-
-#[test]
-fn killed_while_it_reads_kafka_it_reads_every_message_once() {
-    let cluster = MockCluster::new(1).expect("a mock cluster starts");
-    cluster.create_topic("audit", 3, 1).expect("a topic is made");
-    let brokers = cluster.bootstrap_servers();
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", &brokers).create().expect("a producer");
-    let site = Site::new(&["--kafka", &brokers, "--topic", "audit"]);
-    let service = site.start();
-    let (port, done, total) = (AtomicU16::new(service.port), AtomicBool::new(false), 3000);
-    let (service, count) = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for number in 0..total {
-                let (line, key) = (record(number), number.to_string());
-                let poison = ["{\"x\":", "no json", "\u{0}"][number % 3];
-                let payload = if number % 500 == 499 { poison } else { &line };
-                producer
-                    .send(BaseRecord::to("audit").key(&key).payload(payload))
-                    .expect("a message is taken");
-                if number % 50 == 0 {
-                    producer.poll(Duration::from_millis(20));
-                }
-            }
-            producer.flush(Duration::from_secs(30)).expect("messages are sent");
-            done.store(true, Ordering::SeqCst);
-        });
-        torment(&site, service, &port, &done, kills().min(20))
-    });
-    let (wanted, until) = (total - total / 500, Instant::now() + Duration::from_secs(90));
-    while site.held().len() < wanted && Instant::now() < until {
-        std::thread::park_timeout(Duration::from_millis(200));
+    // One in ten is few: what is aimed at may be over before the kill.
+    for aim in [Aim::Flush, Aim::Snapshot, Aim::Rebalance] {
+        let struck = killer.struck.get(&aim).copied().unwrap_or_default();
+        assert!(kills < 100 || struck * AIMS.len() * 10 >= kills, "{aim:?}: {:?}", killer.struck);
     }
-    service.stop();
-    let held = site.held();
-    println!("{count} kills, {} messages, {} events held", total, held.len());
-    assert_eq!(held.len(), wanted, "{}", site.said());
-    assert!(held.values().all(|count| *count == 1));
-    let status = site.status();
-    assert_eq!(status["residue"], 0);
-    assert_eq!(site.query("SELECT count(*) AS n FROM dead_letters")[0]["n"], total / 500);
-}
-
-/// Writes numbered lines to `audit.log` in a folder that is rotated as often as not: by renaming, by
-/// copying and truncating, and by compressing what was rotated; lines come in halves.
-fn write_rotated(logs: &std::path::Path, total: usize) {
-    let log = logs.join("audit.log");
-    let (mut dice, mut rotated, mut uncompressed) = (Dice(29), 0, Vec::new());
-    let pause = Duration::from_millis(kills().min(100) as u64 * 250 * 50 / total as u64);
-    for number in 0..total {
-        let line = format!("{}\n", record(number));
-        let poison = ["{\"x\":\n", "no json\n", "\u{0}x\n"][number % 3];
-        let line = if number % 500 == 499 { poison } else { &line };
-        let (first, rest) = line.split_at(line.len() / 2);
-        append(&log, first);
-        if number % 50 == 0 {
-            std::thread::park_timeout(pause);
-        }
-        append(&log, rest);
-        if dice.below(60) == 0 {
-            rotated += 1;
-            let old = logs.join(format!("audit.log.{rotated}"));
-            if dice.below(2) == 0 {
-                std::fs::rename(&log, &old).expect("it is renamed");
-            } else {
-                std::fs::copy(&log, &old).expect("it is copied");
-                std::fs::write(&log, "").expect("it is truncated");
-            }
-            uncompressed.push(old);
-        }
-        if uncompressed.len() > 2 {
-            let old = uncompressed.remove(0);
-            let bytes = gzip(&std::fs::read(&old).expect("it is there"));
-            let (head, tail) = bytes.split_at(bytes.len() / 2);
-            let new = old.with_extension(format!("{rotated}.gz"));
-            std::fs::write(&new, head).expect("it is written");
-            std::thread::park_timeout(Duration::from_millis(5));
-            std::fs::write(&new, [head, tail].concat()).expect("it is written");
-            std::fs::remove_file(old).expect("it is removed");
-        }
-    }
-}
-
-#[test]
-fn killed_while_it_reads_rotated_files_it_reads_every_line_once() {
-    let source = "[[source]]\nkind = \"files\"\npaths = [\"logs\"]\npoll_interval = \"10ms\"\n";
-    let site = Site::new(&[]).configured(source);
-    let logs = site.folder().join("logs");
-    std::fs::create_dir(&logs).expect("a folder is made");
-    let service = site.start();
-    let (port, done, total) = (AtomicU16::new(service.port), AtomicBool::new(false), 3000);
-    let (service, count) = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            write_rotated(&logs, total);
-            done.store(true, Ordering::SeqCst);
-        });
-        torment(&site, service, &port, &done, kills().min(100))
-    });
-    let wanted = total - total / 500;
-    site.wait_until_stored(wanted as u64);
-    service.stop();
-    let held = site.held();
-    let status = site.status();
-    let duplicates: u64 = status["sources"]
-        .as_array()
-        .expect("sources")
-        .iter()
-        .filter_map(|source| source["duplicate"].as_u64())
-        .sum();
-    println!("{count} kills, {total} lines, {} events held, {duplicates} read twice", held.len());
-    assert!(count > 0, "it was killed at all");
-    assert_eq!(held.len(), wanted, "{}", site.said());
-    assert!(held.values().all(|count| *count == 1));
-    assert_eq!(status["residue"], 0);
-    assert_eq!(site.query("SELECT count(*) AS n FROM dead_letters")[0]["n"], total / 500);
 }

@@ -1,6 +1,6 @@
 //! What detectors learn beforehand counts as if they had been there.
 
-use crate::kill::{bodies, send};
+use crate::feeds::{bodies, send};
 use crate::run::Site;
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU16;

@@ -1,7 +1,7 @@
 //! The dashboard and the rules in a real Prometheus that reads the running service
 //! (`apt-get install prometheus`).
 
-use crate::kill::bodies_of;
+use crate::feeds::bodies_of;
 use crate::run::{Running, Site, free_port, get, record, wait_until};
 use serde_json::Value;
 use std::collections::BTreeSet;

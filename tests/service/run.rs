@@ -30,6 +30,8 @@ pub struct Running {
 /// A data folder, and what may be done with it.
 pub struct Site {
     folder: tempfile::TempDir,
+    /// How its configuration begins.
+    config: String,
     extra: Vec<String>,
 }
 
@@ -43,7 +45,9 @@ impl Site {
     pub fn with(config: &str, extra: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("telltale.toml"), config).expect("it is written");
-        Self { folder, extra: extra.iter().map(|flag| (*flag).to_owned()).collect() }
+        let config = config.to_owned();
+        let extra = extra.iter().map(|flag| (*flag).to_owned()).collect();
+        Self { folder, config, extra }
     }
 
     /// Adds to its configuration.
@@ -54,8 +58,8 @@ impl Site {
 
     /// Has another configuration from the next start on.
     pub fn reconfigured(&self, text: &str) -> &Self {
-        std::fs::write(self.folder.path().join("telltale.toml"), format!("{RESTLESS}{text}"))
-            .expect("it is written");
+        let text = format!("{}{text}", self.config);
+        std::fs::write(self.folder.path().join("telltale.toml"), text).expect("it is written");
         self
     }
 
@@ -221,6 +225,11 @@ impl Running {
     /// The same for a body that is posted.
     pub fn post(&self, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Option<(u16, String)> {
         post(self.port, path, body, headers)
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGHUP: it reads its configuration again.

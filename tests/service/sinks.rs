@@ -1,15 +1,25 @@
 //! Findings reach the sinks, also those that were down or refuse some of them.
 
-use crate::kill::{bodies, send, told};
+use crate::feeds::{bodies, send};
 use crate::run::{Running, Site, wait_until};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// The last line of each finding in `told.ndjson`, the file of a sink.
+pub fn told(site: &Site) -> BTreeMap<String, String> {
+    let lines = std::fs::read_to_string(site.file("told.ndjson")).unwrap_or_default();
+    let lines = lines.lines().map(|line| {
+        let finding: Value = serde_json::from_str(line).expect("a line is JSON");
+        (finding["finding_info"]["uid"].as_str().unwrap_or_default().to_owned(), line.to_owned())
+    });
+    lines.collect()
+}
 
 /// Takes alerts as Alertmanager does, unless it is told not to.
 #[derive(Default)]
