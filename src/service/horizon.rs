@@ -90,7 +90,8 @@ impl Horizon {
         if !known {
             let hour = self.hours.entry(at).or_default();
             hour.ids.insert(id);
-            hour.touched = hour.touched.max(received_at);
+            // By the latest clock: one that is set back makes nothing old.
+            hour.touched = self.newest_received;
             self.in_memory += 1;
             self.added.push((at, id));
         }
@@ -253,8 +254,9 @@ mod tests {
         let later = [(1, 100 * HOUR), (3, 101 * HOUR), (4, 52 * HOUR)];
         assert_eq!(horizon.add(&batch(&later), 52 * HOUR).unwrap(), [false, true, true]);
         horizon.keep().unwrap();
+        assert_eq!(horizon.add(&batch(&later), 52 * HOUR + 1).unwrap(), [false; 3]);
         // And set right again.
-        assert_eq!(horizon.add(&batch(&later[..2]), 101 * HOUR).unwrap(), [false, false]);
+        assert_eq!(horizon.add(&batch(&later), 101 * HOUR).unwrap(), [false; 3]);
     }
 
     proptest! {

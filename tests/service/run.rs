@@ -33,6 +33,7 @@ pub struct Site {
     /// How its configuration begins.
     config: String,
     extra: Vec<String>,
+    variables: Vec<(String, PathBuf)>,
 }
 
 impl Site {
@@ -47,7 +48,13 @@ impl Site {
         std::fs::write(folder.path().join("telltale.toml"), config).expect("it is written");
         let config = config.to_owned();
         let extra = extra.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { folder, config, extra }
+        Self { folder, config, extra, variables: Vec::new() }
+    }
+
+    /// Sets a variable in the environment of its commands.
+    pub fn variable(mut self, name: &str, path: PathBuf) -> Self {
+        self.variables.push((name.to_owned(), path));
+        self
     }
 
     /// Adds to its configuration.
@@ -80,6 +87,7 @@ impl Site {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.args(arguments).current_dir(self.folder.path());
+        command.envs(self.variables.iter().map(|(name, path)| (name, path)));
         command.env("TELLTALE_CONFIG", self.folder.path().join("telltale.toml"));
         command.env("AWS_ACCESS_KEY_ID", "AKIATEST").env("AWS_SECRET_ACCESS_KEY", "test");
         command
