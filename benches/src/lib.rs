@@ -10,11 +10,13 @@ use telltale_simulate::Estate;
 #[derive(Deserialize)]
 pub struct Borrowed<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
-/// The fields that CloudTrail's parser reads, as plain serde: what a bare typed parse costs.
+/// The fields that CloudTrail's parser reads, as plain serde: what a bare typed parse costs. What it
+/// looks into for some events only is found and left as it is, as there: `R` is the reader's own type
+/// for that.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound(deserialize = "R: Deserialize<'de>"))]
 #[allow(dead_code, reason = "only the cost of reading them counts")]
-pub struct Yardstick<'a> {
+pub struct Yardstick<'a, R> {
     #[serde(borrow, rename = "eventID")]
     event_id: Option<Borrowed<'a>>,
     #[serde(borrow)]
@@ -36,13 +38,18 @@ pub struct Yardstick<'a> {
     #[serde(borrow)]
     recipient_account_id: Option<Borrowed<'a>>,
     #[serde(borrow)]
-    user_identity: Option<YardstickIdentity<'a>>,
+    session_credential_from_console: Option<Borrowed<'a>>,
+    #[serde(borrow)]
+    user_identity: Option<YardstickIdentity<'a, R>>,
+    request_parameters: Option<R>,
+    response_elements: Option<R>,
+    resources: Option<R>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound(deserialize = "R: Deserialize<'de>"))]
 #[allow(dead_code, reason = "only the cost of reading them counts")]
-struct YardstickIdentity<'a> {
+struct YardstickIdentity<'a, R> {
     #[serde(borrow, rename = "type")]
     kind: Option<Borrowed<'a>>,
     #[serde(borrow)]
@@ -57,6 +64,7 @@ struct YardstickIdentity<'a> {
     user_name: Option<Borrowed<'a>>,
     #[serde(borrow)]
     invoked_by: Option<Borrowed<'a>>,
+    on_behalf_of: Option<R>,
     #[serde(borrow)]
     session_context: Option<YardstickContext<'a>>,
 }
@@ -67,6 +75,20 @@ struct YardstickIdentity<'a> {
 struct YardstickContext<'a> {
     #[serde(borrow)]
     session_issuer: Option<YardstickIssuer<'a>>,
+    #[serde(borrow)]
+    attributes: Option<YardstickAttributes<'a>>,
+    #[serde(borrow)]
+    source_identity: Option<Borrowed<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(dead_code, reason = "only the cost of reading them counts")]
+struct YardstickAttributes<'a> {
+    #[serde(borrow)]
+    creation_date: Option<Borrowed<'a>>,
+    #[serde(borrow)]
+    mfa_authenticated: Option<Borrowed<'a>>,
 }
 
 #[derive(Deserialize)]

@@ -144,12 +144,13 @@ impl<D: Copy + Ord> Episode<D> {
         Self { who, day, items: Vec::new() }
     }
 
-    /// Whether evidence at `at` would say something new: not known, or not from before.
-    pub fn wants(&self, dimension: D, value: u64, at: Micros) -> bool {
+    /// Whether evidence at `at` would say something new: not known, or known from later on. Of two
+    /// at the same instant the lesser id is the earlier; without one, any may be.
+    pub fn wants(&self, dimension: D, value: u64, at: Micros, id: Option<EventId>) -> bool {
         self.items
             .iter()
             .find(|item| item.dimension == dimension && item.value == value)
-            .is_none_or(|item| at <= item.at)
+            .is_none_or(|item| at < item.at || at == item.at && id.is_none_or(|id| id < item.id))
             && !self.is_full(dimension, at)
     }
 

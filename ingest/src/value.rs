@@ -1,7 +1,7 @@
 //! Values that several logs spell alike: event ids, addresses, outcomes.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use telltale_schema::{EventId, Outcome};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -80,9 +80,17 @@ pub fn address(text: &str) -> Option<Cow<'_, str>> {
 
 /// Whether it is a dotted quad as it is written canonically. The common case, without allocation.
 fn is_plain_v4(text: &str) -> bool {
-    text.len() <= 15
-        && text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-        && text.parse::<Ipv4Addr>().is_ok()
+    let mut parts = 0;
+    let is_octet = |part: &[u8]| {
+        parts += 1;
+        part.iter().all(u8::is_ascii_digit)
+            && match part {
+                [_] | [b'1'..=b'9', _] | [b'1', _, _] | [b'2', b'0'..=b'4', _] => true,
+                [b'2', b'5', last] => *last <= b'5',
+                _ => false,
+            }
+    };
+    text.as_bytes().split(|byte| *byte == b'.').all(is_octet) && parts == 4
 }
 
 /// The outcome that an HTTP status stands for.

@@ -5,6 +5,8 @@
 //! without it the records are simulated.
 #![allow(clippy::print_stdout, reason = "what was measured is what it prints")]
 
+use serde_json::value::RawValue;
+use sonic_rs::LazyValue;
 use std::hint::black_box;
 use telltale_benches::{Contender, Yardstick, blocks, input, race};
 use telltale_ingest::container::{Framing, Walk};
@@ -28,17 +30,24 @@ fn main() {
     let contenders = [
         Contender::new("serde_json typed", |block| {
             for line in lines(&block) {
-                black_box(serde_json::from_str::<Yardstick<'_>>(line).expect("it is a record"));
+                black_box(
+                    serde_json::from_str::<Yardstick<'_, &RawValue>>(line).expect("it is a record"),
+                );
             }
         }),
         Contender::new("sonic-rs typed", |block| {
             for line in lines(&block) {
-                black_box(sonic_rs::from_str::<Yardstick<'_>>(line).expect("it is a record"));
+                black_box(
+                    sonic_rs::from_str::<Yardstick<'_, LazyValue<'_>>>(line)
+                        .expect("it is a record"),
+                );
             }
         }),
         Contender::new("telltale's reader, typed", |block| {
             for line in lines(&block) {
-                black_box(json::from_str::<Yardstick<'_>>(line).expect("it is a record"));
+                black_box(
+                    json::from_str::<Yardstick<'_, json::Raw<'_>>>(line).expect("it is a record"),
+                );
             }
         }),
         Contender::new("telltale, bytes to Arrow", |bytes| {

@@ -30,7 +30,10 @@ impl Known {
     /// Gives the window in which it was first seen as it was known before, and as it is known now.
     #[inline]
     pub fn see(&mut self, value: u64, window: Window, cap: usize) -> (Option<Window>, Window) {
-        if let Some(known) = self.values.iter_mut().find(|known| known.value == value) {
+        if let Some(at) = self.values.iter().position(|known| known.value == value) {
+            // What comes often moves to the front, where it is found soon.
+            self.values.swap(at, at / 2);
+            let known = &mut self.values[at / 2];
             let before = known.first;
             known.first = known.first.min(window);
             known.last = known.last.max(window);

@@ -104,8 +104,9 @@ pub struct Profile {
     pub refusals: Known,
     /// The latest part of an hour in which there was anything.
     slot: i64,
-    /// What was seen in it, and when first; the oldest is overwritten.
-    latest: Vec<(u64, Micros)>,
+    /// What was seen in it, and when first, with the head of the event's id; the oldest is
+    /// overwritten.
+    latest: Vec<(u64, (Micros, u64))>,
     /// The first sighting from a known network in each of the latest parts of an hour.
     familiar: Vec<Familiar>,
 }
@@ -136,18 +137,20 @@ impl Profile {
         if slot < self.slot {
             return false;
         }
+        // Of two at the same instant the one with the lesser id counts.
+        let [a, b, c, d, e, f, g, h, ..] = sighting.id.0;
+        let order = (sighting.at, u64::from_be_bytes([a, b, c, d, e, f, g, h]));
         let known = self.latest.iter_mut().find(|(raw, _)| *raw == sighting.raw);
         match known {
-            // Of two at the same instant either may be the one that counts.
-            Some((_, first)) if *first < sighting.at => true,
+            Some((_, first)) if *first < order => true,
             Some((_, first)) => {
-                *first = sighting.at;
+                *first = order;
                 false
             }
             None => {
                 self.latest.truncate(MAX_LATEST - 1);
                 make_room(&mut self.latest);
-                self.latest.insert(0, (sighting.raw, sighting.at));
+                self.latest.insert(0, (sighting.raw, order));
                 false
             }
         }

@@ -281,7 +281,7 @@ impl Detector for LeakedCredential {
         let mut items = Vec::new();
         let mut elsewhere = Vec::new();
         let day = day_of(seen.at);
-        let wanted = Wanted::on(day, seen.account, &self.episodes);
+        let wanted = Wanted::by(&seen, &self.episodes);
         let wants = |dimension, value, at| wanted.wants(dimension, value, at);
         self.lineage.used(observation, &seen, &wants, &mut items);
         self.places.used(event, &seen, &news, &wants, &mut items, &mut elsewhere);
@@ -401,7 +401,9 @@ impl LeakedCredential {
             return;
         };
         if day_of(familiar.at) != day_of(seen.at)
-            || !episode.is_none_or(|episode| episode.wants(Unusual::Overlap, 0, familiar.at))
+            || !episode.is_none_or(|episode| {
+                episode.wants(Unusual::Overlap, 0, familiar.at, Some(familiar.id))
+            })
         {
             return;
         }
@@ -418,24 +420,24 @@ impl LeakedCredential {
 /// What would be news to the episodes of an account: evidence that is not wanted need not be
 /// written out.
 struct Wanted<'e> {
-    day: i64,
-    account: u64,
-    /// The account's episode on that day.
+    seen: &'e Sighting,
+    /// The account's episode on the day of the sighting.
     episode: Option<&'e Episode<Unusual>>,
     episodes: &'e Episodes<Unusual>,
 }
 
 impl<'e> Wanted<'e> {
-    fn on(day: i64, account: u64, episodes: &'e Episodes<Unusual>) -> Self {
-        Self { day, account, episode: episodes.get(day, account), episodes }
+    fn by(seen: &'e Sighting, episodes: &'e Episodes<Unusual>) -> Self {
+        Self { seen, episode: episodes.get(day_of(seen.at), seen.account), episodes }
     }
 
     fn wants(&self, dimension: Unusual, value: u64, at: Micros) -> bool {
-        let episode = match day_of(at) {
-            day if day == self.day => self.episode,
-            other => self.episodes.get(other, self.account),
-        };
-        episode.is_none_or(|episode| episode.wants(dimension, value, at))
+        if at == self.seen.at {
+            let id = Some(self.seen.id);
+            return self.episode.is_none_or(|episode| episode.wants(dimension, value, at, id));
+        }
+        let episode = self.episodes.get(day_of(at), self.seen.account);
+        episode.is_none_or(|episode| episode.wants(dimension, value, at, None))
     }
 }
 

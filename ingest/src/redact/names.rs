@@ -164,13 +164,13 @@ pub(super) fn classify(name: &[u8]) -> Option<Class> {
     if matches!(name, b"PWD" | b"OLDPWD") {
         return None;
     }
-    if !may_end(name) {
-        return None;
-    }
+    let endings = may_end(name)?;
     let squashed = Squashed::new(name);
-    let [.., before, last] = *squashed.text() else { return None };
-    let mut same = LAST_TWO.iter().zip(ENDINGS).filter(|(two, _)| **two == [before, last]);
-    let (text, class) = same.find_map(|(_, (ending, at, class))| {
+    let last = squashed.text().last()?;
+    let (text, class) = endings.iter().find_map(|(ending, at, class)| {
+        if ending.as_bytes().last() != Some(last) {
+            return None;
+        }
         let before = squashed.text().strip_suffix(ending.as_bytes())?;
         let fits = match at {
             At::Any => true,
@@ -194,38 +194,27 @@ pub(super) fn classify(name: &[u8]) -> Option<Class> {
     }
 }
 
-/// The last two letters of each of [`ENDINGS`].
-const LAST_TWO: [[u8; 2]; ENDINGS.len()] = {
-    let mut letters = [[0; 2]; ENDINGS.len()];
-    let mut at = 0;
-    while at < ENDINGS.len() {
+/// By the letter at the end and the one before it, the first of [`ENDINGS`] with both; their number
+/// where there is none.
+const FIRST_WITH: [[u8; 26]; 26] = {
+    let mut first = [[ENDINGS.len() as u8; 26]; 26];
+    let mut at = ENDINGS.len();
+    while at > 0 {
+        at -= 1;
         let ending = ENDINGS[at].0.as_bytes();
-        letters[at] = [ending[ending.len() - 2], ending[ending.len() - 1]];
-        at += 1;
+        let [before, last] = [ending[ending.len() - 2], ending[ending.len() - 1]];
+        first[(last - b'a') as usize][(before - b'a') as usize] = at as u8;
     }
-    letters
+    first
 };
 
-/// Bit `b` of word `a`: an ending has letter `b` at its end and letter `a` before it.
-const LAST_LETTERS: [u32; 26] = {
-    let mut letters = [0; 26];
-    let mut at = 0;
-    while at < LAST_TWO.len() {
-        let [before, last] = LAST_TWO[at];
-        letters[(before - b'a') as usize] |= 1 << (last - b'a');
-        at += 1;
-    }
-    letters
-};
-
-/// Whether the last two letters of a name are those of some ending: few names get any further.
-fn may_end(name: &[u8]) -> bool {
+/// Those of [`ENDINGS`] that a name may have, by its last two letters: few names have any.
+fn may_end(name: &[u8]) -> Option<&'static [(&'static str, At, Option<Class>)]> {
     let letter = |byte: &u8| byte.is_ascii_alphabetic().then(|| byte.to_ascii_lowercase() - b'a');
     let mut letters = name.iter().rev().filter_map(letter);
-    match (letters.next(), letters.next()) {
-        (Some(last), Some(before)) => LAST_LETTERS[usize::from(before)] >> last & 1 == 1,
-        _ => false,
-    }
+    let (last, before) = (letters.next()?, letters.next()?);
+    let first = FIRST_WITH[usize::from(last)][usize::from(before)];
+    ENDINGS.get(usize::from(first)..).filter(|endings| !endings.is_empty())
 }
 
 /// A name in lower case without separators, with the places where its words begin.
