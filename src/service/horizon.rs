@@ -1,28 +1,50 @@
 //! Which events were stored already: exact within a horizon, bounded in memory.
 //!
-//! Ids are kept by the hour in which the event happened, so that a live event is looked up among
-//! those of its own hour. An hour is forgotten when both it and the last time it was added to lie
-//! further back than the horizon: what is forgotten can be stored twice, and nothing that happened
-//! is ever taken for a repeat. When memory is full, the hour that was left alone for the longest
-//! goes to a sorted file.
+//! Ids are kept by the minutes in which the event happened, so that a live event is looked up among
+//! those of its own time. Such a slot is forgotten when both it and the last time it was added to
+//! lie further back than the horizon: what is forgotten can be stored twice, and nothing that
+//! happened is ever taken for a repeat. When memory is full, a part of the slot that was left alone
+//! for the longest goes to a file, sorted; a Bloom filter in memory says of most ids that they are
+//! not there. Filters have a room of their own: those of the slots left alone for the longest go
+//! first, and what is looked for there is looked for in the file.
 
+use fastbloom::BloomFilter;
 use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
-use telltale_schema::time::{HOUR, UNKNOWN};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use telltale_schema::time::{HOUR, MINUTE, UNKNOWN};
 use telltale_schema::{EventBatch, EventId, Micros};
+
+/// The time that one slot stands for.
+const SLOT: Micros = 5 * MINUTE;
+/// Parts of a slot, by the first bits of the id: so many go to the file one after another, each of
+/// them in a moment.
+const PARTS: usize = 16;
+/// Ids that go to a file in a moment.
+const MOMENT_IDS: usize = 1 << 17;
+/// Bytes that filters take together.
+const FILTER_BYTES: usize = 64 << 20;
+/// Ids that a filter takes for one of its own, though they are not.
+const FALSE_POSITIVES: f64 = 0.01;
 
 /// The ids within the horizon.
 pub struct Horizon {
-    /// How far back an hour is remembered.
+    /// How far back a slot is remembered.
     span: Micros,
     /// Ids in memory at most.
     max_in_memory: usize,
-    /// Where hours go that memory has no room for.
+    /// Bytes of filters at most.
+    filter_bytes: usize,
+    /// Ids that go to a file in a moment.
+    moment_ids: usize,
+    /// Where slots go that memory has no room for.
     folder: PathBuf,
-    hours: BTreeMap<i64, Hour>,
+    /// The file that is written to, and the hour of receipt that it was begun in.
+    file: Option<(i64, Arc<File>)>,
+    slots: BTreeMap<i64, Slot>,
     in_memory: usize,
     newest_event: Micros,
     newest_received: Micros,
@@ -31,14 +53,19 @@ pub struct Horizon {
 }
 
 #[derive(Default)]
-struct Hour {
-    ids: FxHashSet<EventId>,
-    spilled: Vec<Spilled>,
+struct Slot {
+    parts: [Part; PARTS],
     /// When it was last added to.
     touched: Micros,
 }
 
-/// Hours of events without a time, which are kept by when they were read, lie before all others.
+#[derive(Default)]
+struct Part {
+    ids: FxHashSet<EventId>,
+    runs: Vec<Run>,
+}
+
+/// Slots of events without a time, which are kept by when they were read, lie before all others.
 const UNTIMED: i64 = i64::MIN / 2;
 
 impl Horizon {
@@ -46,8 +73,11 @@ impl Horizon {
         Self {
             span,
             max_in_memory,
+            filter_bytes: FILTER_BYTES,
+            moment_ids: MOMENT_IDS,
             folder,
-            hours: BTreeMap::new(),
+            file: None,
+            slots: BTreeMap::new(),
             in_memory: 0,
             newest_event: Micros::MIN,
             newest_received: Micros::MIN,
@@ -55,7 +85,7 @@ impl Horizon {
         }
     }
 
-    /// How far back an hour is remembered.
+    /// How far back a slot is remembered.
     pub fn span(&self) -> Micros {
         self.span
     }
@@ -75,23 +105,23 @@ impl Horizon {
     pub fn note(&mut self, id: EventId, time: Micros, received_at: Micros) -> io::Result<bool> {
         self.newest_received = self.newest_received.max(received_at);
         let (at, known) = if time == UNKNOWN {
-            let mut earlier = self.hours.range(..0).filter(|(at, _)| **at < UNTIMED / 2);
+            let mut earlier = self.slots.range(..0).filter(|(at, _)| **at < UNTIMED / 2);
             let known = earlier
-                .try_fold(false, |known, (_, hour)| Ok::<_, io::Error>(known || hour.holds(id)?))?;
-            (UNTIMED + received_at.div_euclid(HOUR), known)
+                .try_fold(false, |known, (_, slot)| Ok::<_, io::Error>(known || slot.holds(id)?))?;
+            (UNTIMED + received_at.div_euclid(SLOT), known)
         } else {
             // A clock that runs ahead does not move the horizon.
             if time <= received_at {
                 self.newest_event = self.newest_event.max(time);
             }
-            let at = time.div_euclid(HOUR);
-            (at, self.hours.get(&at).map_or(Ok(false), |hour| hour.holds(id))?)
+            let at = time.div_euclid(SLOT);
+            (at, self.slots.get(&at).map_or(Ok(false), |slot| slot.holds(id))?)
         };
         if !known {
-            let hour = self.hours.entry(at).or_default();
-            hour.ids.insert(id);
+            let slot = self.slots.entry(at).or_default();
+            slot.parts[part_of(id)].ids.insert(id);
             // By the latest clock: one that is set back makes nothing old.
-            hour.touched = self.newest_received;
+            slot.touched = self.newest_received;
             self.in_memory += 1;
             self.added.push((at, id));
         }
@@ -100,31 +130,44 @@ impl Horizon {
 
     /// What was added since the last call stays.
     ///
-    /// Errors: memory is full and an hour cannot be written to its file; it stays in memory.
+    /// Errors: memory is full and ids cannot be written to a file; they stay in memory.
     pub fn keep(&mut self) -> io::Result<()> {
         self.added.clear();
         let (event, received) = (
-            self.newest_event.saturating_sub(self.span).div_euclid(HOUR),
+            self.newest_event.saturating_sub(self.span).div_euclid(SLOT),
             self.newest_received.saturating_sub(self.span),
         );
         let in_memory = &mut self.in_memory;
-        self.hours.retain(|at, hour| {
-            let stays = *at >= event || hour.touched >= received;
+        self.slots.retain(|at, slot| {
+            let stays = *at >= event || slot.touched >= received;
             if !stays {
-                *in_memory -= hour.ids.len();
+                *in_memory -= slot.in_memory();
             }
             stays
         });
         while self.in_memory > self.max_in_memory {
-            let oldest = self.hours.values_mut().filter(|hour| !hour.ids.is_empty());
-            let Some(hour) = oldest.min_by_key(|hour| (hour.touched, hour.ids.len())) else {
-                break;
-            };
-            hour.spilled.push(Spilled::write(&self.folder, &hour.ids)?);
-            self.in_memory -= hour.ids.len();
-            hour.ids = FxHashSet::default();
+            let held = self.slots.values_mut().filter(|slot| slot.in_memory() > 0);
+            let Some(slot) = held.min_by_key(|slot| slot.touched) else { break };
+            // All of what is soon done, else a part.
+            let parts = if slot.in_memory() <= self.moment_ids { PARTS } else { 1 };
+            let file = file_of(&mut self.file, &self.folder, self.newest_received)?;
+            for _ in 0..parts {
+                self.in_memory -= slot.spill(&file)?;
+            }
+            self.bound_filters();
         }
         Ok(())
+    }
+
+    /// Drops filters where they have outgrown their room.
+    fn bound_filters(&mut self) {
+        let mut bytes: usize = self.slots.values().map(Slot::filter_bytes).sum();
+        while bytes > self.filter_bytes {
+            let filtered = self.slots.values_mut().filter(|slot| slot.filter_bytes() > 0);
+            let Some(slot) = filtered.min_by_key(|slot| slot.touched) else { break };
+            bytes -= slot.filter_bytes();
+            slot.runs_mut().for_each(|run| run.filter = None);
+        }
     }
 
     /// How much was added since the last [`Horizon::keep`].
@@ -135,8 +178,8 @@ impl Horizon {
     /// What was added since `mark` was not stored after all.
     pub fn take_back_to(&mut self, mark: usize) {
         for (at, id) in self.added.drain(mark..) {
-            if let Some(hour) = self.hours.get_mut(&at)
-                && hour.ids.remove(&id)
+            if let Some(slot) = self.slots.get_mut(&at)
+                && slot.parts[part_of(id)].ids.remove(&id)
             {
                 self.in_memory -= 1;
             }
@@ -145,8 +188,8 @@ impl Horizon {
 
     /// Ids that are remembered, in memory and in files.
     pub fn len(&self) -> usize {
-        let spilled = self.hours.values().flat_map(|hour| &hour.spilled);
-        self.in_memory + spilled.map(|file| file.ids as usize).sum::<usize>()
+        let runs = self.slots.values().flat_map(Slot::runs);
+        self.in_memory + runs.map(|run| run.ids as usize).sum::<usize>()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -154,55 +197,123 @@ impl Horizon {
     }
 }
 
-impl Hour {
+/// Ids are hashes and so evenly spread.
+fn part_of(id: EventId) -> usize {
+    usize::from(id.0[0]) * PARTS / 256
+}
+
+impl Slot {
     fn holds(&self, id: EventId) -> io::Result<bool> {
-        if self.ids.contains(&id) {
+        let part = &self.parts[part_of(id)];
+        if part.ids.contains(&id) {
             return Ok(true);
         }
-        for file in &self.spilled {
-            if file.contains(id)? {
+        for run in &part.runs {
+            if run.holds(id)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
+
+    fn in_memory(&self) -> usize {
+        self.parts.iter().map(|part| part.ids.len()).sum()
+    }
+
+    fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.parts.iter().flat_map(|part| &part.runs)
+    }
+
+    fn runs_mut(&mut self) -> impl Iterator<Item = &mut Run> {
+        self.parts.iter_mut().flat_map(|part| &mut part.runs)
+    }
+
+    fn filter_bytes(&self) -> usize {
+        self.runs().filter_map(|run| run.filter.as_ref()).map(|filter| filter.num_bits() / 8).sum()
+    }
+
+    /// Moves the largest part to a file; how many ids that were.
+    fn spill(&mut self, file: &Arc<File>) -> io::Result<usize> {
+        let largest = self.parts.iter_mut().max_by_key(|part| part.ids.len());
+        let Some(part) = largest.filter(|part| !part.ids.is_empty()) else { return Ok(0) };
+        let ids = part.ids.len();
+        part.runs.push(Run::write(file, &part.ids)?);
+        part.ids = FxHashSet::default();
+        Ok(ids)
+    }
 }
 
-/// Sorted ids in a file that is gone when this is dropped, or the process is.
-struct Spilled {
-    file: File,
+/// The file to write to at `now`: one for each hour, so that there are few, and each is gone when
+/// its slots are forgotten, or the process is.
+fn file_of(
+    current: &mut Option<(i64, Arc<File>)>,
+    folder: &Path,
+    now: Micros,
+) -> io::Result<Arc<File>> {
+    let hour = now.div_euclid(HOUR);
+    match current {
+        Some((begun, file)) if *begun == hour => Ok(Arc::clone(file)),
+        other => {
+            std::fs::create_dir_all(folder)?;
+            let file = Arc::new(tempfile::tempfile_in(folder)?);
+            *other = Some((hour, Arc::clone(&file)));
+            Ok(file)
+        }
+    }
+}
+
+/// Sorted ids in a file.
+struct Run {
+    file: Arc<File>,
+    /// Ids before them in the file.
+    start: u64,
     ids: u64,
+    filter: Option<BloomFilter>,
 }
 
 const ID: u64 = size_of::<EventId>() as u64;
 
-impl Spilled {
-    fn write(folder: &PathBuf, ids: &FxHashSet<EventId>) -> io::Result<Self> {
+impl Run {
+    fn write(file: &Arc<File>, ids: &FxHashSet<EventId>) -> io::Result<Self> {
         let mut sorted: Vec<EventId> = ids.iter().copied().collect();
         sorted.sort_unstable();
-        std::fs::create_dir_all(folder)?;
-        let file = tempfile::tempfile_in(folder)?;
-        let mut out = BufWriter::new(&file);
+        // What an attempt that failed left behind is written over, up to a whole id.
+        let mut end = file.as_ref();
+        let start = end.seek(SeekFrom::End(0))?.div_ceil(ID);
+        end.seek(SeekFrom::Start(start * ID))?;
+        let mut filter = BloomFilter::with_false_pos(FALSE_POSITIVES).expected_items(sorted.len());
+        let mut out = BufWriter::new(end);
         for id in &sorted {
+            filter.insert_hash(spread(*id));
             out.write_all(&id.0)?;
         }
         out.flush()?;
-        drop(out);
-        Ok(Self { file, ids: sorted.len() as u64 })
+        let ids = sorted.len() as u64;
+        Ok(Self { file: Arc::clone(file), start, ids, filter: Some(filter) })
     }
 
-    /// Ids are hashes and so evenly spread: the first look is close.
-    fn contains(&self, id: EventId) -> io::Result<bool> {
+    fn holds(&self, id: EventId) -> io::Result<bool> {
+        match &self.filter {
+            Some(filter) if !filter.contains_hash(spread(id)) => Ok(false),
+            _ => self.find(id),
+        }
+    }
+
+    /// Ids of one part lie evenly between its first and its last possible one: the first look is
+    /// close.
+    fn find(&self, id: EventId) -> io::Result<bool> {
         use std::os::unix::fs::FileExt;
-        let value = |id: EventId| u64::from_be_bytes(*id.0.first_chunk().unwrap_or(&[0; 8]));
+        let [first, second, third, fourth, fifth, ..] = id.0;
+        let within = u64::from_be_bytes([0, 0, 0, first, second, third, fourth, fifth])
+            % ((1 << 40) / PARTS as u64);
         let (mut low, mut high) = (0, self.ids);
-        let mut guess = ((u128::from(value(id)) * u128::from(self.ids)) >> 64) as u64;
+        let mut guess = (u128::from(within) * u128::from(self.ids) * PARTS as u128 >> 40) as u64;
         let mut reach = 64;
         while low < high {
             // An ever wider window around the guess, then halves of it.
             let at = guess.clamp(low, high - 1);
             let mut found = EventId::default();
-            self.file.read_exact_at(&mut found.0, at * ID)?;
+            self.file.read_exact_at(&mut found.0, (self.start + at) * ID)?;
             match found.cmp(&id) {
                 std::cmp::Ordering::Equal => return Ok(true),
                 std::cmp::Ordering::Less => {
@@ -218,6 +329,12 @@ impl Spilled {
         }
         Ok(false)
     }
+}
+
+/// The bytes of an id that its place in a run does not depend on.
+fn spread(id: EventId) -> u64 {
+    let [.., a, b, c, d, e, f, g, h] = id.0;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 #[cfg(test)]
@@ -265,9 +382,12 @@ mod tests {
             groups in prop::collection::vec(
                 (prop::collection::vec(0u16..400, 1..60), any::<bool>()), 1..40),
             room in 1usize..300,
+            filter_bytes in prop::sample::select(vec![0, 100, FILTER_BYTES]),
+            moment_ids in prop::sample::select(vec![0, 20, MOMENT_IDS]),
         ) {
             let folder = tempfile::tempdir().unwrap();
             let mut horizon = Horizon::new(DAY, room, folder.path().to_owned());
+            (horizon.filter_bytes, horizon.moment_ids) = (filter_bytes, moment_ids);
             let mut stored = BTreeSet::new();
             for (ids, succeeds) in groups {
                 let events: Vec<_> = ids.iter().map(|id| (*id, 1 + i64::from(*id % 7) * HOUR)).collect();
@@ -280,6 +400,8 @@ mod tests {
                     horizon.keep().unwrap();
                     stored = tried;
                     prop_assert!(horizon.in_memory <= room);
+                    let filters = horizon.slots.values().map(Slot::filter_bytes).sum::<usize>();
+                    prop_assert!(filters <= filter_bytes);
                 } else {
                     horizon.take_back_to(0);
                 }
