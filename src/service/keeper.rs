@@ -126,26 +126,44 @@ impl Keeper {
 
     /// Moves everything that is there, commit by commit.
     fn turn(&mut self) -> Result<()> {
+        // A reader ends with what was there when it began; if that was much, there is more by then.
+        while self.pass()? >= COMMIT_BYTES {}
+        Ok(())
+    }
+
+    /// Moves what is there now; how many bytes that were.
+    fn pass(&mut self) -> Result<usize> {
+        let mut reader = Reader::open(self.disk.as_ref(), self.behind() + 1)?;
+        let mut moved = 0;
         loop {
-            let from = self.looked_at.iter().min().copied().unwrap_or_default() + 1;
-            let mut reader = Reader::open(self.disk.as_ref(), from)?;
             let mut chunk = Chunk::default();
             while chunk.bytes < COMMIT_BYTES {
                 let Some((entry, body)) = reader.next_entry()? else { break };
                 self.add(&mut chunk, entry, body)?;
             }
-            if chunk.last == 0 {
-                break;
+            let bytes = chunk.bytes;
+            if chunk.last > 0 {
+                self.commit(chunk)?;
             }
-            let is_all = chunk.bytes < COMMIT_BYTES;
-            self.commit(chunk)?;
-            if is_all {
-                break;
+            // On a busy service a pass may take long.
+            self.save();
+            self.drop_segments()?;
+            moved += bytes;
+            if bytes < COMMIT_BYTES {
+                return Ok(moved);
             }
         }
-        let behind = self.looked_at.iter().min().copied().unwrap_or_default();
+    }
+
+    /// Number of the last entry that every table has looked at.
+    fn behind(&self) -> u64 {
+        self.looked_at.iter().min().copied().unwrap_or_default()
+    }
+
+    /// Drops the segments that neither the lake nor recovery nor a sink needs any more.
+    fn drop_segments(&self) -> Result<()> {
         let dispatched = self.dispatched.iter().map(|noted| noted.load(Ordering::Relaxed));
-        let last = dispatched.fold(behind.min(self.covered), u64::min);
+        let last = dispatched.fold(self.behind().min(self.covered), u64::min);
         let dropped = drop_segments(self.disk.as_ref(), last)?;
         if dropped > 0 {
             debug!(dropped, last, "segments of the journal are in the lake and dropped");

@@ -6,6 +6,7 @@ use crate::payload::Rejects;
 use globset::GlobBuilder;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -68,14 +69,19 @@ impl Files {
                     })
                     .collect();
                 let root = if fixed.as_os_str().is_empty() { Path::new(".") } else { &fixed };
-                let before = files.len();
+                let before = (files.len(), all.unreadable.len());
                 all.walk(root, &mut files, |found| {
                     matcher.is_match(found)
                         || found.strip_prefix("./").is_ok_and(|p| matcher.is_match(p))
                 });
-                if files.len() == before {
+                // What matches may lie in a folder that cannot be looked into.
+                if (files.len(), all.unreadable.len()) == before {
                     return Err(SourceError::NoMatch(text.clone()));
                 }
+            } else if let Err(cause) = fs::metadata(path)
+                && cause.kind() != io::ErrorKind::NotFound
+            {
+                all.unreadable.push((text.clone(), cause.to_string()));
             } else {
                 return Err(SourceError::Missing(text.clone()));
             }
