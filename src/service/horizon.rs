@@ -307,7 +307,7 @@ impl Run {
         let within = u64::from_be_bytes([0, 0, 0, first, second, third, fourth, fifth])
             % ((1 << 40) / PARTS as u64);
         let (mut low, mut high) = (0, self.ids);
-        let mut guess = (u128::from(within) * u128::from(self.ids) * PARTS as u128 >> 40) as u64;
+        let mut guess = ((u128::from(within) * u128::from(self.ids) * PARTS as u128) >> 40) as u64;
         let mut reach = 64;
         while low < high {
             // An ever wider window around the guess, then halves of it.
