@@ -48,6 +48,9 @@ const APPLICATION: &str = "telltale";
 /// Bytes of a file that compaction aims at.
 const FILE_BYTES: u64 = 128 << 20;
 
+/// Threads that wait for files at once.
+const BLOCKING_THREADS: usize = 16;
+
 /// The partition columns of a table of events.
 pub const EVENT_PARTITIONS: [&str; 2] = ["day", "log"];
 
@@ -68,6 +71,10 @@ pub struct LakeSnapshot {
 pub fn threads() -> Result<Arc<Runtime>, QueryError> {
     let threads = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        // Files are read and written on threads of their own, each of which keeps memory that it has
+        // freed: a few are enough, and an idle one ends. One may wait for another.
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(Duration::from_secs(1))
         .thread_name("lake")
         .enable_all()
         .build();
