@@ -250,7 +250,7 @@ mod tests {
             let event = &observation.event;
             let (at, page) =
                 (event.event_time, Page { detector: "echo", attack: &[], owasp_nhi: &[] });
-            let episode = Episode::<u8>::new(Who::of(event, "somebody"), at);
+            let episode = Episode::<u8>::new(Who::of(event, "somebody"), (at, event.event_id), at);
             findings.raise(episode.finding(&page, 0, Severity::Low, at, &[]));
         }
 

@@ -101,6 +101,8 @@ impl Who {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Episode<D> {
     pub who: Who,
+    /// The earliest evidence, whose event said who it is.
+    known_from: (Micros, EventId),
     pub day: i64,
     items: Vec<Item<D>>,
 }
@@ -140,8 +142,8 @@ pub fn day_of(at: Micros) -> i64 {
 }
 
 impl<D: Copy + Ord> Episode<D> {
-    pub fn new(who: Who, day: i64) -> Self {
-        Self { who, day, items: Vec::new() }
+    pub fn new(who: Who, known_from: (Micros, EventId), day: i64) -> Self {
+        Self { who, known_from, day, items: Vec::new() }
     }
 
     /// Whether evidence at `at` would say something new: not known, or known from later on. Of two
@@ -217,6 +219,11 @@ impl<D: Copy + Ord> Episode<D> {
     /// Whether all evidence lies before the watermark.
     pub fn is_settled(&self, watermark: Micros) -> bool {
         self.items.last().is_none_or(|item| item.at < watermark)
+    }
+
+    /// Whether there was evidence already when something was seen.
+    pub fn began_by(&self, sighting: (Micros, EventId)) -> bool {
+        self.items.first().is_some_and(|item| (item.at, item.id) <= sighting)
     }
 
     /// What the end of this day lends to the next.
@@ -295,13 +302,25 @@ impl<D: Copy + Ord> Episodes<D> {
         self.episodes.get_mut(&(day, account))
     }
 
-    /// The episode of `account` on `day`, begun if need be.
-    pub fn begun(&mut self, day: i64, account: u64, who: impl Fn() -> Who) -> &mut Episode<D> {
+    /// The episode of `account` to which `item` belongs, begun if need be. The earliest evidence
+    /// says about whom it is: an account may act in several tenants.
+    pub fn begun(
+        &mut self,
+        account: u64,
+        item: &Item<D>,
+        who: impl Fn() -> Who,
+    ) -> &mut Episode<D> {
+        let (day, sighting) = (day_of(item.at), (item.at, item.id));
         if self.episodes.len() >= self.cap && !self.episodes.contains_key(&(day, account)) {
             self.episodes.pop_first();
             self.evicted += 1;
         }
-        self.episodes.entry((day, account)).or_insert_with(|| Episode::new(who(), day))
+        let new = || Episode::new(who(), sighting, day);
+        let episode = self.episodes.entry((day, account)).or_insert_with(new);
+        if sighting < episode.known_from {
+            (episode.who, episode.known_from) = (who(), sighting);
+        }
+        episode
     }
 
     /// Whether the next one that is begun may drive another out before it is settled.

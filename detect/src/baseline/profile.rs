@@ -86,7 +86,7 @@ pub struct News {
     pub tool: Option<Novel>,
     pub operation: Option<Novel>,
     pub refusal: Option<Novel>,
-    /// Probability of activity at this hour of day.
+    /// Probability of activity at this hour of day, of what is seen first in the hour.
     pub hour: Option<f64>,
     /// Windows of activity that the account is known for.
     pub windows: u32,
@@ -241,11 +241,16 @@ impl Profile {
         if seen.refused {
             (_, news.refusal) = value_of(&mut self.refusals, operation, cap);
         }
-        if first_in_window && windows >= 5 * 24 / 8 {
-            let near = self.activity.count_near_hour(seen.window, before);
-            news.hour = Some((f64::from(near) + 0.5) / (f64::from(windows) + 0.5));
+        if first_in_window {
+            news.hour = self.hour(seen.window, windows);
         }
         news
+    }
+
+    /// Probability of activity at the hour of day of `window`, once enough `windows` are known.
+    pub fn hour(&self, window: Window, windows: u32) -> Option<f64> {
+        let near = || self.activity.count_near_hour(window, known_before(window));
+        (windows >= 5 * 24 / 8).then(|| (f64::from(near()) + 0.5) / (f64::from(windows) + 0.5))
     }
 
     fn note_familiar(&mut self, seen: &Sighting, network: Network) {

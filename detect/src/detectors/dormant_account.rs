@@ -442,6 +442,7 @@ impl Detector for DormantAccount {
             last_at: at,
             ..Account::default()
         });
+        let earliest = account.who.is_none() || at < account.first_at;
         account.span(at);
         let silent = |from: Micros| account.started_at - from >= shortest;
         let waking = account.silent_from.is_some_and(silent)
@@ -451,7 +452,7 @@ impl Detector for DormantAccount {
         }
         seen.read(observation, &mut self.tools);
         let news = account.profile.learn(&seen, &mut self.commons, &mut self.novelty);
-        if account.who.is_none() {
+        if earliest {
             account.who = Some(Who::of(event, principal));
         }
         if !waking {

@@ -333,7 +333,7 @@ impl ImpersonationSpike {
     /// Adds evidence to the episode of `account` on the day of `item`; that day, where it is news.
     fn add(&mut self, account: u64, who: impl Fn() -> Who, item: Item<Unusual>) -> Option<i64> {
         let day = day_of(item.at);
-        let episode = self.episodes.begun(day, account, who);
+        let episode = self.episodes.begun(account, &item, who);
         let counted = matches!(item.dimension, Unusual::Count | Unusual::Targets);
         let changed = if counted { episode.replace(item) } else { episode.add(item) };
         changed.then_some(day)

@@ -12,8 +12,9 @@
 //! Quiet: runners on ever new addresses; a network move or an upgrade that many accounts share; a
 //! rotation with stragglers; scanners that are refused all day; Terraform, Helm and administrators.
 //! ## Memory
-//! A profile of 1 to 4 kB for each account, 200 bytes for each credential of the last days, evidence
-//! of at most 96 items for each account and day; the oldest is forgotten above the caps.
+//! A profile of 1 to 4 kB for each account, 200 bytes for each credential of the last days, half a
+//! kilobyte for each instance, evidence of at most 96 items for each account and day; the oldest is
+//! forgotten above the caps.
 
 mod acts;
 mod exposure;
@@ -37,8 +38,8 @@ use crate::baseline::windows::Daily;
 use crate::episode::{Episode, Episodes, Item, When, Who, day_of};
 use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, save};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write};
 use telltale_schema::time::DAY;
 use telltale_schema::{Event, Kind, Micros, PrincipalKind, Severity};
@@ -99,7 +100,10 @@ pub struct LeakedCredential {
     places: Places,
     exposures: Exposures,
     episodes: Episodes<Unusual>,
-    /// Episodes with evidence that came since the watermark.
+    /// Acts since the watermark, for those above their credentials.
+    deeds: Deeds,
+    /// Episodes with evidence that came since the watermark, or with a finding whose credential may
+    /// have minted more since.
     unsettled: BTreeSet<(i64, u64)>,
     tools: Tools,
     novelty: NoveltyOfOne,
@@ -115,6 +119,7 @@ impl LeakedCredential {
             places: Places::new(settings.max_credentials),
             exposures: Exposures::new(settings.max_credentials),
             episodes: Episodes::new(settings.max_episodes),
+            deeds: Deeds::default(),
             unsettled: BTreeSet::new(),
             tools: Tools::default(),
             novelty: NoveltyOfOne::default(),
@@ -125,8 +130,7 @@ impl LeakedCredential {
 
     /// Adds evidence to the episode of `account` on the day of `item`; true when it is news.
     fn add(&mut self, account: u64, who: impl Fn() -> Who, item: Item<Unusual>) -> bool {
-        let day = day_of(item.at);
-        self.episodes.begun(day, account, who).add(item)
+        self.episodes.begun(account, &item, who).add(item)
     }
 
     /// Evidence that follows from what is new about an event, as far as it is wanted.
@@ -174,7 +178,12 @@ impl LeakedCredential {
                 items.push(item);
             }
         }
-        if let Some(hour) = news.hour.filter(|hour| *hour < 0.02)
+        // What is seen first may have been second.
+        let hour = match wanted.later(Unusual::Hour, seen.at) {
+            true => profile.hour(seen.window, news.windows),
+            false => news.hour,
+        };
+        if let Some(hour) = hour.filter(|hour| *hour < 0.02)
             && wants(Unusual::Hour, 0)
         {
             let at = telltale_schema::time::format_instant(seen.at);
@@ -220,9 +229,10 @@ impl LeakedCredential {
     }
 
     /// Weighs the episode of `account` on `day` again and reports it if it has become one: pages
-    /// on arrival, and whatever is settled when the watermark has passed it.
-    fn weigh(&self, account: u64, day: i64, when: When, findings: &mut Findings) {
-        let Some(episode) = self.episodes.get(day, account) else { return };
+    /// on arrival, and whatever is settled when the watermark has passed it. The time of its last
+    /// evidence, if it was reported.
+    fn weigh(&self, account: u64, day: i64, when: When, findings: &mut Findings) -> Option<Micros> {
+        let episode = self.episodes.get(day, account)?;
         let before = self.episodes.get(day - 1, account);
         let mut items: Vec<&Item<Unusual>> = before.into_iter().flat_map(Episode::tail).collect();
         let lent = items.len();
@@ -238,12 +248,43 @@ impl LeakedCredential {
         let tests = self.tests.mean_before(day * DAY).unwrap_or(USUAL_TESTS).max(200.0);
         let page_below = (self.settings.false_pages_per_day / tests).clamp(1e-7, 1e-3);
         let person = episode.who.principal_kind == PrincipalKind::Human;
-        let Some(verdict) = verdict(&items, page_below, person, when) else { return };
+        let verdict = verdict(&items, page_below, person, when)?;
         // What was over before the day began was reported with that day.
         if verdict.raised_at < day * DAY || !when.reports(verdict.severity) {
-            return;
+            return None;
         }
-        findings.raise(report::write(episode, account, &verdict, &items, &self.lineage));
+        let finding = report::write(episode, account, &verdict, &items, &self.lineage);
+        let last_seen = finding.last_seen;
+        findings.raise(finding);
+        Some(last_seen)
+    }
+
+    /// Adds an act to the episodes of the accounts above its credential: what a stolen credential
+    /// mints acts on its behalf. The days and accounts to which it was news.
+    ///
+    /// It is done when the watermark has passed the act: what minted the credential may be told
+    /// later than what was done with it, and so may be an earlier act of the same kind, which is
+    /// the one that counts.
+    fn credit(&mut self, Deed { account, credential, item }: &Deed) -> Vec<(i64, u64)> {
+        let day = day_of(item.at);
+        let own = self.episodes.get(day, *account);
+        let counts = |known: &Item<Unusual>| {
+            (known.dimension, known.value, known.id) == (item.dimension, item.value, item.id)
+        };
+        if !own.is_some_and(|own| own.items().iter().any(counts)) {
+            return Vec::new();
+        }
+        let mut changed = Vec::new();
+        let sighting = (item.at, item.id);
+        for root in self.lineage.accounts_above(*credential, *account, sighting) {
+            if let Some(episode) = self.episodes.get_mut(day, root)
+                && episode.began_by(sighting)
+                && episode.add(item.clone())
+            {
+                changed.push((day, root));
+            }
+        }
+        changed
     }
 }
 
@@ -279,23 +320,16 @@ impl Detector for LeakedCredential {
         }
 
         let mut items = Vec::new();
-        let mut elsewhere = Vec::new();
-        let day = day_of(seen.at);
         let wanted = Wanted::by(&seen, &self.episodes);
         let wants = |dimension, value, at| wanted.wants(dimension, value, at);
         self.lineage.used(observation, &seen, &wants, &mut items);
-        self.places.used(event, &seen, &news, &wants, &mut items, &mut elsewhere);
+        self.places.used(event, &seen, &news, &wants, &mut items);
         let profile = self.profiles.get(seen.account).expect("the profile was touched above");
         Self::novelties(observation, &seen, &news, profile, &wanted, &mut items);
         let acts = Self::acts(observation, &seen, &news, &wanted);
-        // What a stolen credential mints acts on its behalf.
-        let roots = match acts.is_empty() {
-            true => Vec::new(),
-            false => self.lineage.accounts_above(keys.credential, seen.account),
-        };
         items.extend(acts.iter().cloned());
 
-        if items.is_empty() && elsewhere.is_empty() && wanted.episode.is_none() {
+        if items.is_empty() && wanted.episode.is_none() {
             return;
         }
         self.overlap(event, &seen, &mut items);
@@ -306,20 +340,9 @@ impl Detector for LeakedCredential {
                 changed.push((day, seen.account));
             }
         }
-        for (account, who, item) in elsewhere {
-            let day = day_of(item.at);
-            if self.add(account, || who.clone(), item) {
-                changed.push((day, account));
-            }
-        }
-        for root in roots {
-            for item in &acts {
-                if let Some(episode) = self.episodes.get_mut(day, root)
-                    && episode.add(item.clone())
-                {
-                    changed.push((day, root));
-                }
-            }
+        if event.credential_id.is_some() {
+            let deed = |item| Deed { account: seen.account, credential: keys.credential, item };
+            acts.into_iter().for_each(|item| self.deeds.push(deed(item)));
         }
         changed.sort_unstable();
         changed.dedup();
@@ -335,10 +358,28 @@ impl Detector for LeakedCredential {
     }
 
     fn close(&mut self, watermark: Micros, findings: &mut Findings) {
+        let episodes = &self.episodes;
+        let wants = |account, dimension, value, at| {
+            let episode = episodes.get(day_of(at), account);
+            episode.is_none_or(|episode| episode.wants(dimension, value, at, None))
+        };
+        for (account, who, item) in self.places.settle(watermark, &wants) {
+            let day = day_of(item.at);
+            if self.add(account, || who.clone(), item) {
+                self.unsettled.extend([(day, account), (day + 1, account)]);
+            }
+        }
+        for deed in self.deeds.before(watermark) {
+            for (day, root) in self.credit(&deed) {
+                self.unsettled.extend([(day, root), (day + 1, root)]);
+            }
+        }
         for (day, account) in std::mem::take(&mut self.unsettled) {
-            self.weigh(account, day, When::Settled(watermark), findings);
+            let told = self.weigh(account, day, When::Settled(watermark), findings);
             let episode = self.episodes.get(day, account);
-            if episode.is_some_and(|episode| !episode.is_settled(watermark)) {
+            if episode.is_some_and(|episode| !episode.is_settled(watermark))
+                || told.is_some_and(|last| last + report::CHILDREN_WITHIN >= watermark)
+            {
                 self.unsettled.insert((day, account));
             }
         }
@@ -353,6 +394,7 @@ impl Detector for LeakedCredential {
             + self.lineage.evicted_total()
             + self.places.evicted_total()
             + self.exposures.evicted_total()
+            + self.deeds.evicted_total()
     }
 
     fn save(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -363,6 +405,7 @@ impl Detector for LeakedCredential {
             &self.places,
             &self.exposures,
             &self.episodes,
+            &self.deeds,
             &self.unsettled,
             &self.tests,
         );
@@ -370,7 +413,7 @@ impl Detector for LeakedCredential {
     }
 
     fn load(&mut self, saved: &[u8]) -> Result<(), Unreadable> {
-        let (profiles, commons, lineage, places, exposures, episodes, unsettled, tests) =
+        let (profiles, commons, lineage, places, exposures, episodes, deeds, unsettled, tests) =
             postcard::from_bytes(saved)?;
         self.profiles = profiles;
         self.commons = commons;
@@ -378,6 +421,7 @@ impl Detector for LeakedCredential {
         self.places = places;
         self.exposures = exposures;
         self.episodes = episodes;
+        self.deeds = deeds;
         self.unsettled = unsettled;
         self.tests = tests;
         Ok(())
@@ -417,6 +461,47 @@ impl LeakedCredential {
     }
 }
 
+/// An act, and by which account with which credential.
+#[derive(Debug, Serialize, Deserialize)]
+struct Deed {
+    account: u64,
+    credential: u64,
+    item: Item<Unusual>,
+}
+
+/// Acts that the watermark has not passed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Deeds {
+    waiting: VecDeque<Deed>,
+    evicted: u64,
+}
+
+/// Acts that wait at once, at half a kilobyte each; above it the one that came first is forgotten.
+const MAX_DEEDS: usize = 1 << 14;
+
+impl Deeds {
+    fn push(&mut self, deed: Deed) {
+        if self.waiting.len() >= MAX_DEEDS {
+            self.waiting.pop_front();
+            self.evicted += 1;
+        }
+        self.waiting.push_back(deed);
+    }
+
+    /// Takes those that the watermark has passed.
+    fn before(&mut self, watermark: Micros) -> VecDeque<Deed> {
+        let (passed, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|deed: &Deed| deed.item.at < watermark);
+        self.waiting = waiting;
+        passed
+    }
+
+    fn evicted_total(&self) -> u64 {
+        self.evicted
+    }
+}
+
 /// What would be news to the episodes of an account: evidence that is not wanted need not be
 /// written out.
 struct Wanted<'e> {
@@ -429,6 +514,12 @@ struct Wanted<'e> {
 impl<'e> Wanted<'e> {
     fn by(seen: &'e Sighting, episodes: &'e Episodes<Unusual>) -> Self {
         Self { seen, episode: episodes.get(day_of(seen.at), seen.account), episodes }
+    }
+
+    /// Whether the day has such evidence, but later than `at`.
+    fn later(&self, dimension: Unusual, at: Micros) -> bool {
+        let items = self.episode.into_iter().flat_map(Episode::items);
+        items.filter(|item| item.dimension == dimension).any(|item| item.at > at)
     }
 
     fn wants(&self, dimension: Unusual, value: u64, at: Micros) -> bool {

@@ -8,6 +8,7 @@ use crate::baseline::windows::Daily;
 use crate::episode::Item;
 use crate::observation::Observation;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use telltale_schema::{EventId, Finding, Micros};
 
 /// Credentials in a chain that are followed upwards.
@@ -33,15 +34,22 @@ struct Credential {
 /// Where a credential came from and what it minted.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Family {
-    /// The credential and account that minted it, and when.
-    parent: Option<(u64, u64)>,
-    minted_at: Micros,
+    /// When it was minted, by which event, with which credential and by which account.
+    minted: Option<Minted>,
     children: Vec<(Micros, String)>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Minted {
+    at: Micros,
+    by: EventId,
+    parent: u64,
+    account: u64,
+}
+
 impl Credential {
-    fn parent(&self) -> Option<(u64, u64)> {
-        self.family.as_ref()?.parent
+    fn minted(&self) -> Option<Minted> {
+        self.family.as_ref()?.minted
     }
 
     fn family(&mut self) -> &mut Family {
@@ -85,28 +93,32 @@ impl Lineage {
         let Some(child) = event.issued_credential_id else { return };
         let parent = event.credential_id.map_or(account, |_| keys.credential);
         let at = event.event_time;
-        let minted = self.credentials.touch(key(child), at, Credential::default).family();
-        (minted.parent, minted.minted_at) = (Some((parent, account)), at);
+        let minting = Minted { at, by: event.event_id, parent, account };
+        let minted =
+            &mut self.credentials.touch(key(child), at, Credential::default).family().minted;
+        // The earliest counts, whichever is told first.
+        *minted = Some(minted.map_or(minting, |known| known.min(minting)));
         let children =
             &mut self.credentials.touch(parent, at, Credential::default).family().children;
-        if !children.iter().any(|(_, known)| known == child) {
-            children.push((at, child.to_owned()));
-            children.sort_unstable();
-            if children.len() > 2 * Finding::MAX_EVENTS {
-                // A broker mints all day: its latest children are those in question.
-                children.remove(0);
-            }
+        match children.iter_mut().find(|(_, known)| known == child) {
+            Some((known_at, _)) => *known_at = at.min(*known_at),
+            None => children.push((at, child.to_owned())),
+        }
+        children.sort_unstable();
+        if children.len() > 2 * Finding::MAX_EVENTS {
+            // A broker mints all day: its latest children are those in question.
+            children.remove(0);
         }
     }
 
-    /// What `credential` and its children minted from `from` on, in order of minting.
-    pub fn children_of(&self, credential: &str, from: Micros) -> Vec<String> {
+    /// What `credential` and its children minted in `span`, in order of minting.
+    pub fn children_of(&self, credential: &str, span: Range<Micros>) -> Vec<String> {
         let mut found: Vec<(Micros, String)> = Vec::new();
         let mut todo = vec![key(credential)];
         while let Some(parent) = todo.pop() {
             let family = self.credentials.get(parent).and_then(|c| c.family.as_ref());
             for child in family.into_iter().flat_map(|family| &family.children) {
-                if child.0 >= from && found.len() < 200 && !found.contains(child) {
+                if span.contains(&child.0) && found.len() < 200 && !found.contains(child) {
                     todo.push(key(&child.1));
                     found.push(child.clone());
                 }
@@ -126,11 +138,7 @@ impl Lineage {
         let mut next = Some(credential);
         std::iter::from_fn(move || {
             let current = next?;
-            next = self
-                .credentials
-                .get(current)
-                .and_then(Credential::parent)
-                .map(|(parent, _)| parent);
+            next = self.minted_as(current).map(|minted| minted.parent);
             Some(current)
         })
         .take(MAX_DEPTH)
@@ -138,21 +146,27 @@ impl Lineage {
 
     /// Whether somebody else gave `account` this credential after `at`, as a rotation does.
     pub fn replaced_after(&self, credential: u64, account: u64, at: Micros) -> bool {
-        let family = self.credentials.get(credential).and_then(|known| known.family.as_ref());
-        family.is_some_and(|family| {
-            family.minted_at > at && family.parent.is_some_and(|(_, by)| by != account)
-        })
+        let minted = self.minted_as(credential);
+        minted.is_some_and(|minted| minted.at > at && minted.account != account)
     }
 
-    /// The accounts whose credentials minted this one, without `account` itself.
-    pub fn accounts_above(&self, credential: u64, account: u64) -> Vec<u64> {
+    fn minted_as(&self, credential: u64) -> Option<Minted> {
+        self.credentials.get(credential)?.minted()
+    }
+
+    /// The accounts whose credentials had minted this one by the time of a sighting, without
+    /// `account` itself.
+    pub fn accounts_above(
+        &self,
+        credential: u64,
+        account: u64,
+        sighting: (Micros, EventId),
+    ) -> Vec<u64> {
         let mut accounts = Vec::new();
-        for link in self.chain(credential) {
-            if let Some((_, above)) = self.credentials.get(link).and_then(Credential::parent)
-                && above != account
-                && !accounts.contains(&above)
-            {
-                accounts.push(above);
+        let above = self.chain(credential).map_while(|link| self.minted_as(link));
+        for minted in above.take_while(|minted| (minted.at, minted.by) <= sighting) {
+            if minted.account != account && !accounts.contains(&minted.account) {
+                accounts.push(minted.account);
             }
         }
         accounts

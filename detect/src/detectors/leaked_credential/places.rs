@@ -1,18 +1,30 @@
 //! Credentials of instances and workloads, and where they belong.
+//!
+//! An instance is at home where it was first seen, and what was seen first may come last. So signs
+//! that rest on a home or on an order are told when the watermark has passed them, as they stood at
+//! their time; on arrival only those that whatever comes late can but move to an earlier time.
 
 use super::is_desk;
 use super::verdict::Unusual;
 use crate::baseline::bounded::Bounded;
-use crate::baseline::join_keys;
 use crate::baseline::place::Network;
-use crate::baseline::profile::{News, Sighting, key};
-use crate::episode::{Item, Who};
+use crate::baseline::profile::{News, SLOT, Sighting, key};
+use crate::baseline::{join_keys, make_room, push_to_few};
+use crate::engine::MAX_LATENESS;
+use crate::episode::{Item, Who, day_of};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use telltale_schema::{Event, EventId, Micros, PrincipalKind};
 
-/// Networks remembered of one instance, and instances of one address.
+/// Networks remembered of one instance, tools of one network, and instances of one address.
 const MAX_NETWORKS: usize = 6;
+const MAX_TOOLS: usize = 6;
 const MAX_GUESTS: usize = 6;
+/// Parts of an hour remembered of one network: long enough for an hour of lateness.
+const MAX_RECENT: usize = 9;
+/// Moves and questions that wait for the watermark, at half a kilobyte each; above it the one that
+/// came first is forgotten.
+const MAX_WAITING: usize = 1 << 14;
 
 /// Probabilities of what is no theft but looks like one of its signs.
 mod odds {
@@ -49,14 +61,106 @@ const WHO_AM_I: u64 = 5;
 const OUTSIDE: u64 = 6;
 const OTHER_TOOL: u64 = 7;
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// One network of one instance.
+#[derive(Debug, Serialize, Deserialize)]
 struct Stay {
     first: Micros,
     id: EventId,
-    last: Micros,
     network: Network,
-    /// Products of user agents, major versions told apart.
-    tools: Vec<u64>,
+    /// Products of user agents, major versions told apart, and when each was first seen.
+    tools: Vec<(Micros, u64)>,
+    /// The first sighting in each of the latest parts of an hour.
+    recent: Vec<(Micros, EventId)>,
+}
+
+impl Stay {
+    fn see(&mut self, seen: &Sighting, tool: u64) {
+        (self.first, self.id) = (self.first, self.id).min((seen.at, seen.id));
+        match self.tools.iter_mut().find(|(_, known)| *known == tool) {
+            Some((first, _)) => *first = seen.at.min(*first),
+            None => {
+                push_to_few(&mut self.tools, (seen.at, tool));
+                self.tools.sort_unstable();
+                self.tools.truncate(MAX_TOOLS);
+            }
+        }
+        let sighting = (seen.at, seen.id);
+        match self.recent.binary_search_by_key(&slot(seen.at), |(at, _)| slot(*at)) {
+            Ok(at) => self.recent[at] = self.recent[at].min(sighting),
+            Err(at) => {
+                make_room(&mut self.recent);
+                self.recent.insert(at, sighting);
+                if self.recent.len() > MAX_RECENT {
+                    self.recent.remove(0);
+                }
+            }
+        }
+    }
+
+    /// Whether this network shares no tool with another one, as it stood at `at`.
+    fn has_other_tools(&self, other: &Self, at: Micros) -> bool {
+        let until = |stay: &Self, tool| stay.tools.iter().any(|t| t.0 <= at && t.1 == tool);
+        !self.tools.iter().any(|(first, tool)| *first <= at && until(other, *tool))
+    }
+}
+
+/// Where an instance belongs and where else it was, as it stood at some time.
+struct Roles<'a> {
+    home: &'a Stay,
+    away: &'a Stay,
+    /// One is private and the other public.
+    endpoint: bool,
+}
+
+impl<'a> Roles<'a> {
+    /// `None` while there is but one place. Of several the public one is the stranger: endpoints
+    /// are many.
+    fn at(stays: &'a [Stay], at: Micros) -> Option<Self> {
+        let (home, others) = stays.split_first()?;
+        let endpoint = |stay: &Stay| stay.network.is_private() != home.network.is_private();
+        let away = others
+            .iter()
+            .filter(|stay| stay.first <= at && is_away(stay.network, home))
+            .min_by_key(|stay| (endpoint(stay), stay.first, stay.id))?;
+        Some(Self { home, away, endpoint: endpoint(away) })
+    }
+
+    /// Probabilities of a second network, of the use of both, and of another tool.
+    fn odds(&self) -> [f64; 3] {
+        match self.endpoint {
+            true => [odds::ENDPOINT, odds::BOTH_ENDPOINT, odds::OTHER_TOOL_ENDPOINT],
+            false => [odds::SECOND_NETWORK, odds::BOTH, odds::OTHER_TOOL],
+        }
+    }
+}
+
+fn is_away(network: Network, home: &Stay) -> bool {
+    network.wide() != home.network.wide()
+}
+
+fn slot(at: Micros) -> i64 {
+    at.div_euclid(SLOT)
+}
+
+/// The first sighting in a network, or one that asks who it is.
+#[derive(Debug, Serialize, Deserialize)]
+struct Move {
+    instance: u64,
+    account: u64,
+    who: Who,
+    network: Network,
+    asks: bool,
+    /// What is known of the event; what it is a sign of follows.
+    item: Item<Unusual>,
+}
+
+/// An instance in several networks that was used since the watermark.
+#[derive(Debug, Serialize, Deserialize)]
+struct Traveller {
+    account: u64,
+    who: Who,
+    name: Box<str>,
+    last: Micros,
 }
 
 /// Who is behind one address.
@@ -65,27 +169,54 @@ struct Address {
     /// The first user with a key of their own, and the first browser.
     user: Option<Micros>,
     browser: Option<Micros>,
-    /// Instances seen there, and whether away from where they were first seen.
-    guests: Vec<(u64, Who, Item<Unusual>, bool)>,
+    /// Accounts of instances seen there, each at its first.
+    guests: Vec<Guest>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+struct Guest {
+    instance: u64,
+    account: u64,
+    who: Who,
+    network: Network,
+    item: Item<Unusual>,
+}
+
+/// Evidence about an account.
+pub type Found = (u64, Who, Item<Unusual>);
+
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Places {
+    /// In order of their first sighting: an instance is at home in the first.
     instances: Bounded<Vec<Stay>>,
     addresses: Bounded<Address>,
+    settled: Micros,
+    moves: VecDeque<Move>,
+    travellers: BTreeMap<u64, Traveller>,
+    /// Addresses at which people and guests met since the watermark.
+    meetings: BTreeSet<u64>,
+    evicted: u64,
 }
 
 impl Places {
     pub fn new(cap: usize) -> Self {
-        Self { instances: Bounded::new(cap), addresses: Bounded::new(cap) }
+        Self {
+            instances: Bounded::new(cap),
+            addresses: Bounded::new(cap),
+            settled: Micros::MIN,
+            moves: VecDeque::new(),
+            travellers: BTreeMap::new(),
+            meetings: BTreeSet::new(),
+            evicted: 0,
+        }
     }
 
     pub fn evicted_total(&self) -> u64 {
-        self.instances.evicted_total() + self.addresses.evicted_total()
+        self.instances.evicted_total() + self.addresses.evicted_total() + self.evicted
     }
 
-    /// Notes where a workload's credential is used. Evidence about its own account goes to `items`,
-    /// about others that share the address to `elsewhere`.
+    /// Notes where a workload's credential is used; evidence of that which stands whatever comes
+    /// late goes to `items`.
     pub fn used(
         &mut self,
         event: &Event<'_>,
@@ -93,7 +224,6 @@ impl Places {
         news: &News,
         wants: &dyn Fn(Unusual, u64, Micros) -> bool,
         items: &mut Vec<Item<Unusual>>,
-        elsewhere: &mut Vec<(u64, Who, Item<Unusual>)>,
     ) {
         let (Some(address), Some(network)) = (event.source_ip, seen.network) else { return };
         let Some(principal) = event.principal_id else { return };
@@ -102,132 +232,281 @@ impl Places {
         let sign = |value, probability, text: String| {
             Item::new(event, Unusual::Place, value, probability).observed(text)
         };
-        let wants = |value| wants(Unusual::Place, value, seen.at);
         let desk = seen.tool.as_ref().filter(|tool| is_desk(tool) && news.tool.is_some());
         if (instance.is_some() || pod || event.principal_kind == PrincipalKind::Workload)
             && let Some(tool) = desk
-            && wants(DESK)
+            && wants(Unusual::Place, DESK, seen.at)
         {
             items.push(sign(DESK, odds::DESK, format!("{tool}, which no workload is")));
         }
         if pod && !network.is_private() && news.network.is_some_and(|n| n.probability < 0.5) {
             items.push(sign(OUTSIDE, odds::POD_OUTSIDE, format!("a pod's account from {network}")));
         }
-        let Some(instance) = instance else {
-            self.host(event, principal, seen, address, elsewhere);
-            return;
-        };
-        let away = self.stay(event, instance, seen, network, &wants, items);
-        let text = || format!("{instance} behind {address}, where people work");
-        let host = self.addresses.touch(key(address), seen.at, Address::default);
-        if let Some(probability) = host.odds(away)
-            && wants(NEIGHBOUR)
-        {
-            items.push(sign(NEIGHBOUR, probability, text()));
-        }
-        if !host.guests.iter().any(|(account, ..)| *account == seen.account)
-            && host.guests.len() < MAX_GUESTS
-        {
-            let guest = sign(NEIGHBOUR, 1.0, text());
-            host.guests.push((seen.account, Who::of(event, principal), guest, away));
+        match instance {
+            Some(name) => {
+                let who = || Who::of(event, principal);
+                let instance = self.stay(event, name, seen, network, &who, wants, items);
+                self.guest(event, (name, instance), seen, network, &who, wants, items);
+            }
+            None => self.host(event, principal, seen, address),
         }
     }
 
-    /// The networks of one instance; whether this one is another than its first.
+    /// Notes the network of an instance; gives its key.
+    #[allow(clippy::too_many_arguments)]
     fn stay(
         &mut self,
         event: &Event<'_>,
-        instance: &str,
+        name: &str,
         seen: &Sighting,
         network: Network,
-        wants: &dyn Fn(u64) -> bool,
+        who: &dyn Fn() -> Who,
+        wants: &dyn Fn(Unusual, u64, Micros) -> bool,
         items: &mut Vec<Item<Unusual>>,
-    ) -> bool {
+    ) -> u64 {
         let tool =
             event.user_agent.map_or(0, |agent| key(agent.split('/').next().unwrap_or(agent)));
-        let stays = self.instances.touch(join_keys(seen.account, key(instance)), seen.at, Vec::new);
-        match stays.iter_mut().find(|stay| stay.network == network) {
+        let instance = join_keys(seen.account, key(name));
+        let stays = self.instances.touch(instance, seen.at, Vec::new);
+        let is_first = match stays.iter_mut().find(|stay| stay.network == network) {
             Some(stay) => {
-                (stay.first, stay.id) = (stay.first, stay.id).min((seen.at, seen.id));
-                stay.last = stay.last.max(seen.at);
-                if stay.tools.len() < MAX_NETWORKS && !stay.tools.contains(&tool) {
-                    stay.tools.push(tool);
-                }
+                stay.see(seen, tool);
+                (stay.first, stay.id) == (seen.at, seen.id)
             }
             None => {
-                let (first, last) = (seen.at, seen.at);
-                stays.push(Stay { first, id: seen.id, last, network, tools: vec![tool] });
+                let (first, id) = (seen.at, seen.id);
+                let (tools, recent) = (Vec::new(), Vec::new());
+                let mut stay = Stay { first, id, network, tools, recent };
+                stay.see(seen, tool);
+                push_to_few(stays, stay);
+                true
             }
-        }
-        stays.sort_unstable();
-        stays.truncate(MAX_NETWORKS);
-        let Some((home, others)) = stays.split_first() else { return false };
-        let is_away = |stay: &&Stay| stay.network.wide() != home.network.wide();
-        // Of several the public one is the stranger: endpoints are many.
-        let endpoint = |stay: &Stay| stay.network.is_private() != home.network.is_private();
-        let away = others.iter().filter(is_away).min_by_key(|stay| (endpoint(stay), stay.first));
-        let Some(away) = away else { return false };
-        let [second, both, other_tool] = match endpoint(away) {
-            true => [odds::ENDPOINT, odds::BOTH_ENDPOINT, odds::OTHER_TOOL_ENDPOINT],
-            false => [odds::SECOND_NETWORK, odds::BOTH, odds::OTHER_TOOL],
         };
-        let usual = home.network.to_string();
-        let sign = |value, probability, text: String| {
-            Item::new(event, Unusual::Place, value, probability).observed(text).usual(usual.clone())
-        };
-        if wants(SECOND) {
-            let mut second = sign(SECOND, second, format!("{instance} from {}", away.network));
-            (second.at, second.id) = (away.first, away.id);
-            items.push(second);
-        }
-        if home.last > away.first && wants(BOTH) {
-            items.push(sign(BOTH, both, format!("{instance} from both at once")));
-        }
-        if !away.tools.iter().any(|tool| home.tools.contains(tool)) && wants(OTHER_TOOL) {
-            let text = "with a tool that is not the instance's".to_owned();
-            items.push(sign(OTHER_TOOL, other_tool, text));
+        if is_first {
+            stays.sort_unstable_by_key(|stay| (stay.first, stay.id));
+            stays.truncate(MAX_NETWORKS);
         }
         let asks = event.operation.is_some_and(|name| name.contains("GetCallerIdentity"));
-        if asks && network == away.network && wants(WHO_AM_I) {
-            items.push(sign(WHO_AM_I, odds::WHO_AM_I, "asked who it is".to_owned()));
+        let travels = stays.iter().any(|stay| is_away(stay.network, &stays[0]));
+        let known = stays[0].first < self.settled;
+        if travels {
+            let (account, last) = (seen.account, seen.at);
+            let new = || Traveller { account, who: who(), name: name.into(), last };
+            let traveller = self.travellers.entry(instance).or_insert_with(new);
+            traveller.last = traveller.last.max(last);
         }
-        network.wide() != home.network.wide()
+        if is_first || asks {
+            let item = Item::new(event, Unusual::Place, 0, 1.0).observed(name);
+            let account = seen.account;
+            let moved = Move { instance, account, who: who(), network, asks, item };
+            if known {
+                items.extend(signs_of_move(stays, &moved, false));
+            }
+            if self.moves.len() >= MAX_WAITING {
+                self.moves.pop_front();
+                self.evicted += 1;
+            }
+            self.moves.push_back(moved);
+        }
+        if travels && known {
+            signs_of_use(stays, name, Micros::MAX, false, wants, items);
+        }
+        instance
+    }
+
+    /// An instance at an address: evidence where people were known to work there before.
+    #[allow(clippy::too_many_arguments)]
+    fn guest(
+        &mut self,
+        event: &Event<'_>,
+        (name, instance): (&str, u64),
+        seen: &Sighting,
+        network: Network,
+        who: &dyn Fn() -> Who,
+        wants: &dyn Fn(Unusual, u64, Micros) -> bool,
+        items: &mut Vec<Item<Unusual>>,
+    ) {
+        let address = event.source_ip.unwrap_or_default();
+        let sign = |probability| {
+            let text = format!("{name} behind {address}, where people work");
+            Item::new(event, Unusual::Place, NEIGHBOUR, probability).observed(text)
+        };
+        let host = self.addresses.touch(key(address), seen.at, Address::default);
+        // What happened this long ago has come, whatever comes late.
+        let certain = slot(seen.at) * SLOT - MAX_LATENESS;
+        let away = || is_stranger(self.instances.get(instance), network, certain);
+        if host.user.is_some_and(|user| user <= certain)
+            && wants(Unusual::Place, NEIGHBOUR, seen.at)
+        {
+            items.extend(host.odds(away(), certain).map(sign));
+        }
+        let rank = |guest: &Guest| (guest.item.at, guest.item.id);
+        let known = host.guests.iter().position(|guest| guest.account == seen.account);
+        match known {
+            Some(at) if rank(&host.guests[at]) <= (seen.at, seen.id) => return,
+            Some(at) => drop(host.guests.remove(at)),
+            None if host.guests.len() < MAX_GUESTS => {}
+            None if rank(&host.guests[MAX_GUESTS - 1]) <= (seen.at, seen.id) => return,
+            None => drop(host.guests.pop()),
+        }
+        let (account, item) = (seen.account, sign(1.0));
+        let at = host.guests.partition_point(|guest| rank(guest) < (seen.at, seen.id));
+        host.guests.insert(at, Guest { instance, account, who: who(), network, item });
+        if host.user.is_some() {
+            self.meetings.insert(key(address));
+        }
     }
 
     /// An address from which somebody works who is no instance.
-    fn host(
-        &mut self,
-        event: &Event<'_>,
-        principal: &str,
-        seen: &Sighting,
-        address: &str,
-        elsewhere: &mut Vec<(u64, Who, Item<Unusual>)>,
-    ) {
+    fn host(&mut self, event: &Event<'_>, principal: &str, seen: &Sighting, address: &str) {
         let browser = seen.tool.as_ref().is_some_and(|tool| tool.browser);
         let person = event.principal_kind == PrincipalKind::Human || principal.contains(":user/");
         if !browser && !person {
             return;
         }
         let host = self.addresses.touch(key(address), seen.at, Address::default);
-        let before = host.odds(false);
+        let before = (host.user, host.browser);
         let earliest = |known: Option<Micros>| Some(known.map_or(seen.at, |at| at.min(seen.at)));
         host.user = earliest(host.user);
         if browser {
             host.browser = earliest(host.browser);
         }
-        if host.odds(false) != before {
-            for (account, who, guest, away) in &host.guests {
-                let mut item = guest.clone();
-                item.probability = host.odds(*away).unwrap_or(1.0);
-                elsewhere.push((*account, who.clone(), item));
+        if (host.user, host.browser) != before && !host.guests.is_empty() {
+            self.meetings.insert(key(address));
+        }
+    }
+
+    /// Evidence of everything that the watermark has passed.
+    pub fn settle(
+        &mut self,
+        watermark: Micros,
+        wants: &dyn Fn(u64, Unusual, u64, Micros) -> bool,
+    ) -> Vec<Found> {
+        self.settled = watermark;
+        let mut found = Vec::new();
+        let (passed, waiting): (VecDeque<_>, _) =
+            std::mem::take(&mut self.moves).into_iter().partition(|m| m.item.at < watermark);
+        self.moves = waiting;
+        for moved in passed {
+            let stays = self.instances.get(moved.instance).map_or(&[][..], Vec::as_slice);
+            let signs = signs_of_move(stays, &moved, true);
+            found.extend(signs.into_iter().map(|item| (moved.account, moved.who.clone(), item)));
+        }
+        for (instance, Traveller { account, who, name, .. }) in &self.travellers {
+            let stays = self.instances.get(*instance).map_or(&[][..], Vec::as_slice);
+            let wants = |dimension, value, at| wants(*account, dimension, value, at);
+            let mut items = Vec::new();
+            signs_of_use(stays, name, watermark, true, &wants, &mut items);
+            found.extend(items.into_iter().map(|item| (*account, who.clone(), item)));
+        }
+        self.travellers.retain(|_, traveller| traveller.last >= watermark);
+        for address in std::mem::take(&mut self.meetings) {
+            let Some(host) = self.addresses.get(address) else { continue };
+            let Some(met) = host.user else { continue };
+            for Guest { instance, account, who, network, item } in &host.guests {
+                let at = item.at.max(met);
+                let away = is_stranger(self.instances.get(*instance), *network, item.at);
+                if at >= watermark {
+                    self.meetings.insert(address);
+                } else if wants(*account, Unusual::Place, NEIGHBOUR, item.at)
+                    && let Some(probability) = host.odds(away, at)
+                {
+                    found.push((*account, who.clone(), Item { probability, ..item.clone() }));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Whether an instance that was in `network` was then not at home.
+fn is_stranger(stays: Option<&Vec<Stay>>, network: Network, at: Micros) -> bool {
+    let home = stays.and_then(|stays| stays.first());
+    home.is_some_and(|home| home.first <= at && is_away(network, home))
+}
+
+/// What a first sighting in a network, or a question, is a sign of.
+///
+/// Before it is settled: what a late sighting can but move to an earlier time of the same day.
+fn signs_of_move(stays: &[Stay], moved: &Move, settled: bool) -> Vec<Item<Unusual>> {
+    let (at, id, name) = (moved.item.at, moved.item.id, &moved.item.observed);
+    let mut items = Vec::new();
+    let Some(roles) = Roles::at(stays, at) else { return items };
+    let Roles { home, away, endpoint } = &roles;
+    let [second, _, other_tool] = roles.odds();
+    let mut sign = |value, probability, observed: String| {
+        let usual = home.network.to_string();
+        items.push(Item { value, probability, observed, usual, ..moved.item.clone() });
+    };
+    let same_day = !endpoint && day_of(at - MAX_LATENESS) == day_of(at);
+    if (away.first, away.id) == (at, id) && (settled || same_day) {
+        sign(SECOND, second, format!("{name} from {}", away.network));
+        if settled && away.has_other_tools(home, at) {
+            sign(OTHER_TOOL, other_tool, "with a tool that is not the instance's".to_owned());
+        }
+    }
+    let is_there = match endpoint {
+        true => settled && moved.network == away.network,
+        false => {
+            is_away(moved.network, home) && moved.network.is_private() == home.network.is_private()
+        }
+    };
+    if moved.asks && is_there {
+        sign(WHO_AM_I, odds::WHO_AM_I, "asked who it is".to_owned());
+    }
+    items
+}
+
+/// Signs in the use of both networks of an instance before `until`, by the same rule.
+fn signs_of_use(
+    stays: &[Stay],
+    name: &str,
+    until: Micros,
+    settled: bool,
+    wants: &dyn Fn(Unusual, u64, Micros) -> bool,
+    items: &mut Vec<Item<Unusual>>,
+) {
+    let Some(Roles { home, away: latest, .. }) = Roles::at(stays, until) else { return };
+    let mut sign = |value, (at, id), probability, text: String| {
+        let event = Event { event_id: id, ..Event::new("", at) };
+        let item = Item::new(&event, Unusual::Place, value, probability).observed(text);
+        items.push(item.usual(home.network.to_string()));
+    };
+    // Which network is the other one may change within the time that is remembered.
+    let then = |at| Roles::at(stays, at).filter(|roles| settled || !roles.endpoint);
+    let mut day = None;
+    for (at, id) in home.recent.iter().copied().take_while(|(at, _)| *at < until) {
+        if day != Some(day_of(at))
+            && let Some(roles) = then(at)
+            && slot(at) > slot(roles.away.first)
+        {
+            day = Some(day_of(at));
+            if wants(Unusual::Place, BOTH, at) {
+                sign(BOTH, (at, id), roles.odds()[1], format!("{name} from both at once"));
+            }
+        }
+    }
+    let mut day = Some(day_of(latest.first));
+    for (at, id) in latest.recent.iter().copied().take_while(|(at, _)| settled && *at < until) {
+        if day != Some(day_of(at))
+            && let Some(roles) = then(at)
+            && roles.away.network == latest.network
+            && latest.has_other_tools(home, at)
+        {
+            day = Some(day_of(at));
+            if wants(Unusual::Place, OTHER_TOOL, at) {
+                let text = "with a tool that is not the instance's".to_owned();
+                sign(OTHER_TOOL, (at, id), roles.odds()[2], text);
             }
         }
     }
 }
 
 impl Address {
-    fn odds(&self, away: bool) -> Option<f64> {
-        match (self.browser, self.user) {
+    /// How likely it is to share the address with those who were there by `at`.
+    fn odds(&self, away: bool, at: Micros) -> Option<f64> {
+        let by_then = |first: Option<Micros>| first.filter(|first| *first <= at);
+        match (by_then(self.browser), by_then(self.user)) {
             (Some(_), _) if away => Some(odds::BROWSER_AWAY),
             (Some(_), _) => Some(odds::BROWSER),
             (None, Some(_)) if away => Some(odds::USER_AWAY),

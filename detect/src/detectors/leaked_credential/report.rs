@@ -6,11 +6,14 @@ use super::lineage::Lineage;
 use super::verdict::{Unusual, Verdict, together};
 use crate::detectors::Page;
 use crate::episode::{Episode, Item, When, dimensions, finding_id};
-use telltale_schema::time::format_instant;
-use telltale_schema::{Dimension, Finding, Severity};
+use telltale_schema::time::{HOUR, format_instant};
+use telltale_schema::{Dimension, Finding, Micros, Severity};
 
 /// Operations that only set the scene are left out of the evidence above this many.
 const MAX_OPERATIONS: usize = 12;
+
+/// What was minted this long after the last evidence is named with it.
+pub const CHILDREN_WITHIN: Micros = HOUR;
 
 /// The finding of an episode.
 pub fn write(
@@ -62,7 +65,8 @@ pub fn write(
         .and_then(|item| item.credential_id.clone());
     finding.credential_id = credential.or(finding.credential_id);
     if let Some(credential) = &finding.credential_id {
-        finding.child_credential_ids = lineage.children_of(credential, finding.first_seen);
+        let span = finding.first_seen..finding.last_seen + CHILDREN_WITHIN;
+        finding.child_credential_ids = lineage.children_of(credential, span);
     }
     let has = |kind| items.iter().any(|item| item.dimension == kind);
     let acts = items.iter().any(|item| matches!(item.dimension, Unusual::Act(_)));
