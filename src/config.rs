@@ -113,7 +113,7 @@ impl Default for Service {
             delivery_bytes: 128 << 20,
             segment_bytes: 64 << 20,
             duplicate_horizon: Duration::from_secs(24 * 3600),
-            duplicate_ids: 4_000_000,
+            duplicate_ids: 2_000_000,
             flush_interval: Duration::from_secs(5 * 60),
             snapshot_interval: Duration::from_secs(60),
             maintenance_interval: Duration::from_secs(3600),
