@@ -53,41 +53,46 @@ impl Files {
             let path = Path::new(text);
             if text == "-" {
                 files.insert(File { path: path.to_owned(), bytes: 0 });
-            } else if path.is_dir() {
-                all.walk(path, &mut files, |_| true);
-            } else if let Ok(metadata) = fs::metadata(path) {
-                files.insert(File { path: path.to_owned(), bytes: metadata.len() });
-            } else if text.contains(['*', '?', '[']) {
-                let pattern = GlobBuilder::new(text).literal_separator(true).build();
-                let matcher = pattern
-                    .map_err(|cause| SourceError::Glob { pattern: text.clone(), cause })?
-                    .compile_matcher();
-                let fixed: PathBuf = path
-                    .components()
-                    .take_while(|part| {
-                        !part.as_os_str().to_string_lossy().contains(['*', '?', '['])
-                    })
-                    .collect();
-                let root = if fixed.as_os_str().is_empty() { Path::new(".") } else { &fixed };
-                let before = (files.len(), all.unreadable.len());
-                all.walk(root, &mut files, |found| {
-                    matcher.is_match(found)
-                        || found.strip_prefix("./").is_ok_and(|p| matcher.is_match(p))
-                });
-                // What matches may lie in a folder that cannot be looked into.
-                if (files.len(), all.unreadable.len()) == before {
-                    return Err(SourceError::NoMatch(text.clone()));
+                continue;
+            }
+            match fs::metadata(path) {
+                Ok(metadata) if metadata.is_dir() => all.walk(path, &mut files, |_| true),
+                Ok(metadata) => {
+                    files.insert(File { path: path.to_owned(), bytes: metadata.len() });
                 }
-            } else if let Err(cause) = fs::metadata(path)
-                && cause.kind() != io::ErrorKind::NotFound
-            {
-                all.unreadable.push((text.clone(), cause.to_string()));
-            } else {
-                return Err(SourceError::Missing(text.clone()));
+                Err(_) if text.contains(['*', '?', '[']) => all.expand_glob(text, &mut files)?,
+                Err(cause) if is_missing(&cause) => {
+                    return Err(SourceError::Missing(text.clone()));
+                }
+                Err(cause) => all.unreadable.push((text.clone(), cause.to_string())),
             }
         }
         all.files = files.into_iter().collect();
         Ok(all)
+    }
+
+    fn expand_glob(&mut self, text: &str, files: &mut BTreeSet<File>) -> Result<(), SourceError> {
+        let pattern = GlobBuilder::new(text).literal_separator(true).build();
+        let matcher = pattern
+            .map_err(|cause| SourceError::Glob { pattern: text.to_owned(), cause })?
+            .compile_matcher();
+        let fixed: PathBuf = Path::new(text)
+            .components()
+            .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+            .collect();
+        let root = if fixed.as_os_str().is_empty() { Path::new(".") } else { &fixed };
+        if fs::metadata(root).is_err_and(|cause| is_missing(&cause)) {
+            return Err(SourceError::NoMatch(text.to_owned()));
+        }
+        let before = (files.len(), self.unreadable.len());
+        self.walk(root, files, |found| {
+            matcher.is_match(found) || found.strip_prefix("./").is_ok_and(|p| matcher.is_match(p))
+        });
+        // What matches may lie in a folder that cannot be looked into.
+        match (files.len(), self.unreadable.len()) == before {
+            true => Err(SourceError::NoMatch(text.to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// Bytes on disk of all of them, as far as known.
@@ -114,6 +119,11 @@ impl Files {
             }
         }
     }
+}
+
+/// Whether nothing is there, rather than that one may not look.
+fn is_missing(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 impl File {
@@ -176,7 +186,13 @@ mod tests {
         assert_eq!(names(std::slice::from_ref(&root)), ["a/x.json.gz", "a/y.log", "b.json"]);
         assert_eq!(names(&[format!("{root}/**/*.json*")]), ["a/x.json.gz", "b.json"]);
         assert_eq!(names(&[format!("{root}/b.json"), root.clone()]).len(), 3);
-        assert!(matches!(Files::expand(&[format!("{root}/none")]), Err(SourceError::Missing(_))));
+        for absent in ["none", "b.json/none"] {
+            let path = format!("{root}/{absent}");
+            assert!(matches!(Files::expand(&[path]), Err(SourceError::Missing(_))));
+        }
         assert!(matches!(Files::expand(&[format!("{root}/*.csv")]), Err(SourceError::NoMatch(_))));
+        for absent in [format!("{root}/none/*.json"), "/nonexistent/*.log".to_owned()] {
+            assert!(matches!(Files::expand(&[absent]), Err(SourceError::NoMatch(_))));
+        }
     }
 }
