@@ -302,6 +302,12 @@ impl<D: Copy + Ord> Episodes<D> {
         self.episodes.get_mut(&(day, account))
     }
 
+    /// Whether evidence about `account` at `at` would say something new, whatever its id.
+    pub fn wants(&self, account: u64, dimension: D, value: u64, at: Micros) -> bool {
+        let episode = self.get(day_of(at), account);
+        episode.is_none_or(|episode| episode.wants(dimension, value, at, None))
+    }
+
     /// The episode of `account` to which `item` belongs, begun if need be. The earliest evidence
     /// says about whom it is: an account may act in several tenants.
     pub fn begun(

@@ -19,9 +19,12 @@ pub struct Kind {
 ///
 /// Errors: those of the disk; the old one is still there then.
 pub fn write(path: &Path, kind: &Kind, value: &impl Serialize) -> io::Result<()> {
-    let body =
-        |out: &mut dyn Write| out.write_all(&postcard::to_stdvec(value).map_err(io::Error::other)?);
-    begin(path, kind, body)?.settle()
+    begin(path, kind, |out| self::value(out, value))?.settle()
+}
+
+/// Writes a value as [`read`] reads it, which has all of it in memory.
+pub fn value(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    out.write_all(&postcard::to_stdvec(value).map_err(io::Error::other)?)
 }
 
 /// A file beside the old one that may not be on disk yet.

@@ -12,7 +12,7 @@ use telltale_detect::engine::Engine;
 use telltale_schema::{Finding, Micros};
 use tracing::error;
 
-const KIND: Kind = Kind { magic: *b"ttsn", format: 5 };
+const KIND: Kind = Kind { magic: *b"ttsn", format: 6 };
 
 /// The state at one entry, but for the detectors, which are behind it in the file.
 #[derive(Serialize, Deserialize)]
@@ -44,7 +44,7 @@ fn place(data: &Path) -> PathBuf {
 /// Errors: those of the disk; the old one is still there then.
 pub fn begin(data: &Path, snapshot: &Snapshot, detectors: &Engine) -> io::Result<Waiting> {
     let new = kept::begin(&place(data), &KIND, |out| {
-        out.write_all(&postcard::to_stdvec(snapshot).map_err(io::Error::other)?)?;
+        kept::value(out, snapshot)?;
         detectors.save(out)
     })?;
     Ok(Waiting { entry: snapshot.entry, new })

@@ -62,6 +62,11 @@ impl<V> Bounded<V> {
         self.map.retain(|_, (touched, _)| *touched >= before);
     }
 
+    /// Keys and values, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
+        self.map.iter().map(|(key, (_, value))| (*key, value.as_ref()))
+    }
+
     /// Keys and times of last touch, oldest first.
     pub fn by_age(&self) -> Vec<(Micros, u64)> {
         let mut ages = self.ages();

@@ -122,14 +122,14 @@ pub struct Familiar {
 /// Different sightings of one part of an hour that are told from new ones.
 const MAX_LATEST: usize = 8;
 
-/// Long enough for an hour of lateness.
-const MAX_FAMILIAR: usize = 9;
+/// Parts of an hour whose first sightings are remembered: long enough for an hour of lateness.
+const MAX_FIRST: usize = 9;
 
 impl Profile {
     /// Whether the same was seen in this part of the hour already, and earlier: nothing to learn.
     #[inline]
     pub fn repeats(&mut self, sighting: &Sighting) -> bool {
-        let slot = sighting.at.div_euclid(SLOT);
+        let slot = slot_of(sighting.at);
         if slot > self.slot {
             self.slot = slot;
             self.latest.clear();
@@ -255,24 +255,14 @@ impl Profile {
 
     fn note_familiar(&mut self, seen: &Sighting, network: Network) {
         let sighting = Familiar { at: seen.at, id: seen.id, network };
-        let slot = |at: Micros| at.div_euclid(SLOT);
-        match self.familiar.binary_search_by_key(&slot(seen.at), |known| slot(known.at)) {
-            Ok(at) => self.familiar[at] = self.familiar[at].min(sighting),
-            Err(at) => {
-                make_room(&mut self.familiar);
-                self.familiar.insert(at, sighting);
-                if self.familiar.len() > MAX_FAMILIAR {
-                    self.familiar.remove(0);
-                }
-            }
-        }
+        note_first(&mut self.familiar, sighting, |known| known.at);
     }
 
     /// The first sighting from a known network other than `new`, clearly after `at`: the owner
     /// went on working.
     pub fn familiar_after(&self, at: Micros, new: u64) -> Option<Familiar> {
-        let from = at.div_euclid(SLOT) + 2;
-        let other = |known: &Familiar| known.network.0 != new && known.at.div_euclid(SLOT) >= from;
+        let from = slot_of(at) + 2;
+        let other = |known: &Familiar| known.network.0 != new && slot_of(known.at) >= from;
         self.familiar.iter().copied().find(other)
     }
 
@@ -289,6 +279,25 @@ impl Profile {
             text.push_str(&format!(" and {} more", near.len() - 3));
         }
         text
+    }
+}
+
+/// The part of an hour that `at` lies in, by its number.
+pub fn slot_of(at: Micros) -> i64 {
+    at.div_euclid(SLOT)
+}
+
+/// Notes a sighting among the first ones in each of the latest parts of an hour.
+pub fn note_first<T: Copy + Ord>(known: &mut Vec<T>, sighting: T, time: impl Fn(&T) -> Micros) {
+    match known.binary_search_by_key(&slot_of(time(&sighting)), |known| slot_of(time(known))) {
+        Ok(at) => known[at] = known[at].min(sighting),
+        Err(at) => {
+            make_room(known);
+            known.insert(at, sighting);
+            if known.len() > MAX_FIRST {
+                known.remove(0);
+            }
+        }
     }
 }
 

@@ -19,6 +19,7 @@
 mod acts;
 mod exposure;
 mod lineage;
+mod pending;
 mod places;
 mod report;
 mod verdict;
@@ -26,6 +27,7 @@ mod verdict;
 use self::acts::{act_of, may_be_act};
 use self::exposure::Exposures;
 use self::lineage::Lineage;
+use self::pending::Pending;
 use self::places::Places;
 use self::verdict::{Unusual, verdict};
 use super::{Page, settings};
@@ -39,7 +41,7 @@ use crate::episode::{Episode, Episodes, Item, When, Who, day_of};
 use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, save};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use telltale_schema::time::DAY;
 use telltale_schema::{Event, Kind, Micros, PrincipalKind, Severity};
@@ -101,7 +103,7 @@ pub struct LeakedCredential {
     exposures: Exposures,
     episodes: Episodes<Unusual>,
     /// Acts since the watermark, for those above their credentials.
-    deeds: Deeds,
+    deeds: Pending<Deed>,
     /// Episodes with evidence that came since the watermark, or with a finding whose credential may
     /// have minted more since.
     unsettled: BTreeSet<(i64, u64)>,
@@ -119,7 +121,7 @@ impl LeakedCredential {
             places: Places::new(settings.max_credentials),
             exposures: Exposures::new(settings.max_credentials),
             episodes: Episodes::new(settings.max_episodes),
-            deeds: Deeds::default(),
+            deeds: Pending::default(),
             unsettled: BTreeSet::new(),
             tools: Tools::default(),
             novelty: NoveltyOfOne::default(),
@@ -359,17 +361,14 @@ impl Detector for LeakedCredential {
 
     fn close(&mut self, watermark: Micros, findings: &mut Findings) {
         let episodes = &self.episodes;
-        let wants = |account, dimension, value, at| {
-            let episode = episodes.get(day_of(at), account);
-            episode.is_none_or(|episode| episode.wants(dimension, value, at, None))
-        };
+        let wants = |account, dimension, value, at| episodes.wants(account, dimension, value, at);
         for (account, who, item) in self.places.settle(watermark, &wants) {
             let day = day_of(item.at);
             if self.add(account, || who.clone(), item) {
                 self.unsettled.extend([(day, account), (day + 1, account)]);
             }
         }
-        for deed in self.deeds.before(watermark) {
+        for deed in self.deeds.before(watermark, |deed| deed.item.at) {
             for (day, root) in self.credit(&deed) {
                 self.unsettled.extend([(day, root), (day + 1, root)]);
             }
@@ -469,39 +468,6 @@ struct Deed {
     item: Item<Unusual>,
 }
 
-/// Acts that the watermark has not passed.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Deeds {
-    waiting: VecDeque<Deed>,
-    evicted: u64,
-}
-
-/// Acts that wait at once, at half a kilobyte each; above it the one that came first is forgotten.
-const MAX_DEEDS: usize = 1 << 14;
-
-impl Deeds {
-    fn push(&mut self, deed: Deed) {
-        if self.waiting.len() >= MAX_DEEDS {
-            self.waiting.pop_front();
-            self.evicted += 1;
-        }
-        self.waiting.push_back(deed);
-    }
-
-    /// Takes those that the watermark has passed.
-    fn before(&mut self, watermark: Micros) -> VecDeque<Deed> {
-        let (passed, waiting) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|deed: &Deed| deed.item.at < watermark);
-        self.waiting = waiting;
-        passed
-    }
-
-    fn evicted_total(&self) -> u64 {
-        self.evicted
-    }
-}
-
 /// What would be news to the episodes of an account: evidence that is not wanted need not be
 /// written out.
 struct Wanted<'e> {
@@ -527,8 +493,7 @@ impl<'e> Wanted<'e> {
             let id = Some(self.seen.id);
             return self.episode.is_none_or(|episode| episode.wants(dimension, value, at, id));
         }
-        let episode = self.episodes.get(day_of(at), self.seen.account);
-        episode.is_none_or(|episode| episode.wants(dimension, value, at, None))
+        self.episodes.wants(self.seen.account, dimension, value, at)
     }
 }
 

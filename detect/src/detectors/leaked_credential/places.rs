@@ -5,26 +5,22 @@
 //! their time; on arrival only those that whatever comes late can but move to an earlier time.
 
 use super::is_desk;
+use super::pending::Pending;
 use super::verdict::Unusual;
 use crate::baseline::bounded::Bounded;
 use crate::baseline::place::Network;
-use crate::baseline::profile::{News, SLOT, Sighting, key};
-use crate::baseline::{join_keys, make_room, push_to_few};
+use crate::baseline::profile::{News, SLOT, Sighting, key, note_first, slot_of};
+use crate::baseline::{join_keys, push_to_few};
 use crate::engine::MAX_LATENESS;
 use crate::episode::{Item, Who, day_of};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use telltale_schema::{Event, EventId, Micros, PrincipalKind};
 
 /// Networks remembered of one instance, tools of one network, and instances of one address.
 const MAX_NETWORKS: usize = 6;
 const MAX_TOOLS: usize = 6;
 const MAX_GUESTS: usize = 6;
-/// Parts of an hour remembered of one network: long enough for an hour of lateness.
-const MAX_RECENT: usize = 9;
-/// Moves and questions that wait for the watermark, at half a kilobyte each; above it the one that
-/// came first is forgotten.
-const MAX_WAITING: usize = 1 << 14;
 
 /// Probabilities of what is no theft but looks like one of its signs.
 mod odds {
@@ -84,17 +80,7 @@ impl Stay {
                 self.tools.truncate(MAX_TOOLS);
             }
         }
-        let sighting = (seen.at, seen.id);
-        match self.recent.binary_search_by_key(&slot(seen.at), |(at, _)| slot(*at)) {
-            Ok(at) => self.recent[at] = self.recent[at].min(sighting),
-            Err(at) => {
-                make_room(&mut self.recent);
-                self.recent.insert(at, sighting);
-                if self.recent.len() > MAX_RECENT {
-                    self.recent.remove(0);
-                }
-            }
-        }
+        note_first(&mut self.recent, (seen.at, seen.id), |(at, _)| *at);
     }
 
     /// Whether this network shares no tool with another one, as it stood at `at`.
@@ -138,10 +124,6 @@ fn is_away(network: Network, home: &Stay) -> bool {
     network.wide() != home.network.wide()
 }
 
-fn slot(at: Micros) -> i64 {
-    at.div_euclid(SLOT)
-}
-
 /// The first sighting in a network, or one that asks who it is.
 #[derive(Debug, Serialize, Deserialize)]
 struct Move {
@@ -160,7 +142,6 @@ struct Traveller {
     account: u64,
     who: Who,
     name: Box<str>,
-    last: Micros,
 }
 
 /// Who is behind one address.
@@ -191,11 +172,10 @@ pub struct Places {
     instances: Bounded<Vec<Stay>>,
     addresses: Bounded<Address>,
     settled: Micros,
-    moves: VecDeque<Move>,
-    travellers: BTreeMap<u64, Traveller>,
+    moves: Pending<Move>,
+    travellers: Bounded<Traveller>,
     /// Addresses at which people and guests met since the watermark.
     meetings: BTreeSet<u64>,
-    evicted: u64,
 }
 
 impl Places {
@@ -204,15 +184,17 @@ impl Places {
             instances: Bounded::new(cap),
             addresses: Bounded::new(cap),
             settled: Micros::MIN,
-            moves: VecDeque::new(),
-            travellers: BTreeMap::new(),
+            moves: Pending::default(),
+            travellers: Bounded::new(cap),
             meetings: BTreeSet::new(),
-            evicted: 0,
         }
     }
 
     pub fn evicted_total(&self) -> u64 {
-        self.instances.evicted_total() + self.addresses.evicted_total() + self.evicted
+        self.instances.evicted_total()
+            + self.addresses.evicted_total()
+            + self.moves.evicted_total()
+            + self.travellers.evicted_total()
     }
 
     /// Notes where a workload's credential is used; evidence of that which stands whatever comes
@@ -290,10 +272,9 @@ impl Places {
         let travels = stays.iter().any(|stay| is_away(stay.network, &stays[0]));
         let known = stays[0].first < self.settled;
         if travels {
-            let (account, last) = (seen.account, seen.at);
-            let new = || Traveller { account, who: who(), name: name.into(), last };
-            let traveller = self.travellers.entry(instance).or_insert_with(new);
-            traveller.last = traveller.last.max(last);
+            let account = seen.account;
+            let new = || Traveller { account, who: who(), name: name.into() };
+            self.travellers.touch(instance, seen.at, new);
         }
         if is_first || asks {
             let item = Item::new(event, Unusual::Place, 0, 1.0).observed(name);
@@ -302,11 +283,7 @@ impl Places {
             if known {
                 items.extend(signs_of_move(stays, &moved, false));
             }
-            if self.moves.len() >= MAX_WAITING {
-                self.moves.pop_front();
-                self.evicted += 1;
-            }
-            self.moves.push_back(moved);
+            self.moves.push(moved);
         }
         if travels && known {
             signs_of_use(stays, name, Micros::MAX, false, wants, items);
@@ -333,7 +310,7 @@ impl Places {
         };
         let host = self.addresses.touch(key(address), seen.at, Address::default);
         // What happened this long ago has come, whatever comes late.
-        let certain = slot(seen.at) * SLOT - MAX_LATENESS;
+        let certain = slot_of(seen.at) * SLOT - MAX_LATENESS;
         let away = || is_stranger(self.instances.get(instance), network, certain);
         if host.user.is_some_and(|user| user <= certain)
             && wants(Unusual::Place, NEIGHBOUR, seen.at)
@@ -384,22 +361,19 @@ impl Places {
     ) -> Vec<Found> {
         self.settled = watermark;
         let mut found = Vec::new();
-        let (passed, waiting): (VecDeque<_>, _) =
-            std::mem::take(&mut self.moves).into_iter().partition(|m| m.item.at < watermark);
-        self.moves = waiting;
-        for moved in passed {
+        for moved in self.moves.before(watermark, |moved| moved.item.at) {
             let stays = self.instances.get(moved.instance).map_or(&[][..], Vec::as_slice);
             let signs = signs_of_move(stays, &moved, true);
             found.extend(signs.into_iter().map(|item| (moved.account, moved.who.clone(), item)));
         }
-        for (instance, Traveller { account, who, name, .. }) in &self.travellers {
-            let stays = self.instances.get(*instance).map_or(&[][..], Vec::as_slice);
+        for (instance, Traveller { account, who, name }) in self.travellers.iter() {
+            let stays = self.instances.get(instance).map_or(&[][..], Vec::as_slice);
             let wants = |dimension, value, at| wants(*account, dimension, value, at);
             let mut items = Vec::new();
             signs_of_use(stays, name, watermark, true, &wants, &mut items);
             found.extend(items.into_iter().map(|item| (*account, who.clone(), item)));
         }
-        self.travellers.retain(|_, traveller| traveller.last >= watermark);
+        self.travellers.expire(watermark);
         for address in std::mem::take(&mut self.meetings) {
             let Some(host) = self.addresses.get(address) else { continue };
             let Some(met) = host.user else { continue };
@@ -478,7 +452,7 @@ fn signs_of_use(
     for (at, id) in home.recent.iter().copied().take_while(|(at, _)| *at < until) {
         if day != Some(day_of(at))
             && let Some(roles) = then(at)
-            && slot(at) > slot(roles.away.first)
+            && slot_of(at) > slot_of(roles.away.first)
         {
             day = Some(day_of(at));
             if wants(Unusual::Place, BOTH, at) {
