@@ -164,8 +164,8 @@ fn wrapper(bytes: &[u8]) -> Wrapper {
     let Some(key) = WRAPPERS.iter().find(|key| {
         let len = key.len().min(rest.len());
         rest.first().is_none_or(|first| *first == key.as_bytes()[0])
-            && rest[..len] == key.as_bytes()[..len]
             && (rest.len() <= key.len() || rest[key.len()] == b'"')
+            && rest[..len] == key.as_bytes()[..len]
     }) else {
         return Wrapper::No;
     };

@@ -33,7 +33,7 @@ fn joined(
     let parts = || [log, tenant.unwrap_or_default()].into_iter().chain(rest.iter().copied());
     let len = parts().map(|part| part.len() + SEPARATOR.len()).sum();
     // Nearly every id fits.
-    let (mut few, mut many) = ([0u8; 256], Vec::new());
+    let (mut few, mut many) = ([0u8; 128], Vec::new());
     let bytes = match few.get_mut(..len) {
         Some(bytes) => bytes,
         None => {

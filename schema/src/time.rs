@@ -21,14 +21,14 @@ pub const DAY: Micros = 24 * HOUR;
 #[inline]
 pub fn parse_instant(text: &str) -> Option<Micros> {
     let bytes = text.as_bytes();
-    let digits = |from: usize, len: usize| -> Option<i64> {
-        let mut value = 0i64;
+    let digits = |from: usize, len: usize| -> Option<u32> {
+        let mut value = 0;
         for byte in bytes.get(from..from + len)? {
             let digit = byte.wrapping_sub(b'0');
             if digit > 9 {
                 return None;
             }
-            value = value * 10 + i64::from(digit);
+            value = value * 10 + u32::from(digit);
         }
         Some(value)
     };
@@ -73,31 +73,30 @@ pub fn parse_instant(text: &str) -> Option<Micros> {
                 4 => at + 3,
                 _ => return None,
             };
-            let secs = digits(at + 1, 2)? * 3600 + digits(minutes_at, 2)? * 60;
+            let secs = i64::from(digits(at + 1, 2)? * 3600 + digits(minutes_at, 2)? * 60);
             if *sign == b'-' { -secs } else { secs }
         }
         _ => return None,
     };
     let days = days_from_civil(year, month, day)?;
-    let secs = days * 86_400 + hour * 3600 + minute * 60 + second.min(59) - offset_secs;
+    let secs = i64::from(hour * 3600 + minute * 60 + second.min(59)) - offset_secs + days * 86_400;
     Some(secs * SECOND + micros)
 }
 
 /// Days since the epoch of a civil date; `None` when the calendar has no such day.
 /// Source: Howard Hinnant, "chrono-compatible low-level date algorithms", 2013.
-fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
-    const DAYS: [i64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let longest = DAYS.get(usize::try_from(month - 1).ok()?)? + i64::from(leap && month == 2);
+fn days_from_civil(year: u32, month: u32, day: u32) -> Option<i64> {
+    const DAYS: [u32; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let longest = DAYS.get(month.checked_sub(1)? as usize)? + u32::from(leap && month == 2);
     if day < 1 || day > longest {
         return None;
     }
-    let year = year - i64::from(month <= 2);
-    let era = year.div_euclid(400);
-    let year_of_era = year - era * 400;
-    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    Some(era * 146_097 + day_of_era - 719_468)
+    // Years begin in March, and 400 of them earlier, so that none is below zero.
+    let year = year + 400 - u32::from(month <= 2);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year;
+    Some(i64::from(days) - 719_468 - 146_097)
 }
 
 /// Reads the other forms: epoch seconds, milliseconds or microseconds as text or number text,
@@ -141,6 +140,7 @@ pub fn format_instant(at: Micros) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::Datelike;
 
     #[test]
     fn every_iso_form_of_the_logs_is_the_same_instant() {
@@ -160,6 +160,20 @@ mod tests {
             assert_eq!(parse_instant(text), Some(expected), "{text}");
         }
         assert_eq!(format_instant(expected), "2023-10-18T18:20:52.209000Z");
+    }
+
+    #[test]
+    fn every_day_is_where_the_calendar_has_it() {
+        let epoch = NaiveDate::default();
+        for year in (0..10_000).step_by(97).chain([4, 1900, 2000, 2024, 2100, 9999]) {
+            let mut day = NaiveDate::from_ymd_opt(year, 1, 1).unwrap();
+            while day.year() == year {
+                let text = format!("{year:04}-{:02}-{:02}T00:00:00Z", day.month(), day.day());
+                let days = (day - epoch).num_days();
+                assert_eq!(parse_instant(&text), Some(days * DAY), "{text}");
+                day = day + chrono::Days::new(1);
+            }
+        }
     }
 
     #[test]

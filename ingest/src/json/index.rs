@@ -47,6 +47,19 @@ struct Seen {
     close: u64,
 }
 
+impl Seen {
+    /// The same without the first bytes, which another block had.
+    #[inline(always)]
+    fn behind(self, bytes: usize) -> Self {
+        Self {
+            backslash: self.backslash >> bytes,
+            quote: self.quote >> bytes,
+            open: self.open >> bytes,
+            close: self.close >> bytes,
+        }
+    }
+}
+
 /// State between blocks.
 #[derive(Default)]
 struct Carry {
@@ -135,9 +148,15 @@ impl Index {
                 *word = carry.step(look(block), &mut self.positions, &parity, &list);
             }
             if let (false, Some(word)) = (rest.is_empty(), words.next()) {
-                let mut block = [b' '; BLOCK];
-                block[..rest.len()].copy_from_slice(rest);
-                *word = carry.step(look(&block), &mut self.positions, &parity, &list);
+                let seen = match bytes.last_chunk() {
+                    Some(block) => look(block).behind(BLOCK - rest.len()),
+                    None => {
+                        let mut block = [b' '; BLOCK];
+                        block[..rest.len()].copy_from_slice(rest);
+                        look(&block)
+                    }
+                };
+                *word = carry.step(seen, &mut self.positions, &parity, &list);
             }
         }
         (self.listed, self.escapes) = (carry.listed, carry.escapes);

@@ -3,10 +3,9 @@
 
 use super::Text;
 use serde::de::{
-    Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
-    value::MapAccessDeserializer,
+    Deserialize, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+    value::{BorrowedStrDeserializer, MapAccessDeserializer},
 };
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -113,60 +112,59 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// The first text of a list, or the text itself where the log has it without a list.
+/// The first of a list, or the text or object itself where the log has it without a list.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct First<'a>(pub Text<'a>);
+pub struct First<T>(pub T);
 
-impl First<'_> {
+impl First<Text<'_>> {
     #[inline]
     pub fn get(&self) -> Option<&str> {
         self.0.get()
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for First<'a> {
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for First<T> {
     #[inline]
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FirstVisitor;
-        impl<'de> Visitor<'de> for FirstVisitor {
-            type Value = First<'de>;
+        struct FirstVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for FirstVisitor<T> {
+            type Value = First<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of texts")
+                f.write_str("a list")
             }
             #[inline]
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<First<'de>, A::Error> {
-                let first = seq.next_element::<Text<'de>>()?.unwrap_or_default();
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<First<T>, A::Error> {
+                let first = seq.next_element::<T>()?.unwrap_or_default();
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
                 Ok(First(first))
             }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<First<'de>, E> {
-                Ok(First(Text(Some(Cow::Borrowed(text)))))
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<First<T>, E> {
+                T::deserialize(BorrowedStrDeserializer::new(text)).map(First)
             }
-            fn visit_str<E>(self, text: &str) -> Result<First<'de>, E> {
-                Ok(First(Text(Some(Cow::Owned(text.to_owned())))))
+            fn visit_str<E: Error>(self, text: &str) -> Result<First<T>, E> {
+                T::deserialize(text.into_deserializer()).map(First)
             }
-            fn visit_bool<E>(self, _: bool) -> Result<First<'de>, E> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<First<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(First)
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<First<T>, E> {
                 Ok(First::default())
             }
-            fn visit_i64<E>(self, _: i64) -> Result<First<'de>, E> {
+            fn visit_i64<E>(self, _: i64) -> Result<First<T>, E> {
                 Ok(First::default())
             }
-            fn visit_u64<E>(self, _: u64) -> Result<First<'de>, E> {
+            fn visit_u64<E>(self, _: u64) -> Result<First<T>, E> {
                 Ok(First::default())
             }
-            fn visit_f64<E>(self, _: f64) -> Result<First<'de>, E> {
+            fn visit_f64<E>(self, _: f64) -> Result<First<T>, E> {
                 Ok(First::default())
             }
-            fn visit_unit<E: Error>(self) -> Result<First<'de>, E> {
-                Ok(First::default())
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<First<'de>, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            fn visit_unit<E>(self) -> Result<First<T>, E> {
                 Ok(First::default())
             }
         }
-        deserializer.deserialize_any(FirstVisitor)
+        deserializer.deserialize_any(FirstVisitor(PhantomData))
     }
 }
 
@@ -188,7 +186,7 @@ mod tests {
         object: Object<Inner<'a>>,
         number: Number,
         #[serde(borrow)]
-        first: First<'a>,
+        first: First<Text<'a>>,
     }
 
     #[test]

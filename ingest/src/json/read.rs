@@ -216,6 +216,12 @@ impl<'a> Reader<'a, '_> {
     fn scalar(&mut self) -> Result<&'a str, Error> {
         let start = self.at;
         let bytes = self.record.as_bytes();
+        // Most are a word, which needs no look at each letter.
+        self.at += match bytes[start..] {
+            [b't', b'r', b'u', b'e', ..] | [b'n', b'u', b'l', b'l', ..] => 4,
+            [b'f', b'a', b'l', b's', b'e', ..] => 5,
+            _ => 0,
+        };
         while let Some(byte) = bytes.get(self.at) {
             match byte {
                 b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'+' | b'.' => self.at += 1,

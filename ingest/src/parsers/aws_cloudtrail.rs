@@ -18,12 +18,14 @@
 mod operation;
 
 use super::{Parser, append_or_refuse};
-use crate::json::{self, Raw, Text, object};
+use crate::json::{self, First, Lenient, Raw, Text, object};
 use crate::payload::{Payload, Rejects};
 use crate::value::{address, content_id, event_id, outcome_of_status};
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use memchr::memmem;
 use operation::{Subject, Verb, opened};
 use std::borrow::Cow;
+use std::sync::LazyLock;
 use telltale_schema::time::{UNKNOWN, parse_instant, parse_lenient};
 use telltale_schema::{Event, EventId, Events, Micros, Outcome, PrincipalKind};
 
@@ -81,7 +83,7 @@ object! {
         user_identity: UserIdentity<'a> = "userIdentity",
         request_parameters: Option<Raw<'a>> = "requestParameters",
         response_elements: Option<Raw<'a>> = "responseElements",
-        resources: Option<Raw<'a>> = "resources",
+        resources: First<Lenient<Resource<'a>>> = "resources",
         recipient_account_id: Text<'a> = "recipientAccountId",
         session_credential_from_console: Text<'a> = "sessionCredentialFromConsole",
     }
@@ -111,6 +113,10 @@ object! {
     struct Attributes<'a> {
         creation_date: Text<'a> = "creationDate",
         mfa_authenticated: Text<'a> = "mfaAuthenticated",
+    }
+
+    struct Resource<'a> {
+        arn: Text<'a> = "ARN" | "arn",
     }
 
     struct OnBehalfOf<'a> {
@@ -165,7 +171,6 @@ impl Record<'_> {
             _ => None,
         };
         let target = switched.or_else(|| subject.target(verb, tenant, who.id.as_deref()));
-        let resource = self.resources.and_then(first_resource);
         let kind = subject.kind.unwrap_or(verb.kind);
         let source_identity = user.session_context.source_identity.get();
         let mut chain = [""; 3];
@@ -205,7 +210,7 @@ impl Record<'_> {
             session_id: who.session,
             source_ip: source_ip.as_deref(),
             user_agent: self.user_agent.get().map(without_brackets),
-            resource: resource.as_ref().and_then(Text::get).or(subject.resource.get()),
+            resource: self.resources.0.arn.get().or(subject.resource.get()),
             region: self.aws_region.get(),
             instance_id: who.session.filter(|session| is_instance(session)),
             raw: Some(text),
@@ -266,33 +271,52 @@ impl Record<'_> {
         if let Ok(status @ 100..600) = code.parse::<i16>() {
             return (outcome_of_status(status.into()), Some(status));
         }
-        let has = |part: &str| code.contains(part);
-        if has("AccessDenied") || has("Unauthorized") || has("NotAuthorized") || has("Forbidden") {
-            (Outcome::Denied, Some(403))
-        } else if has("InvalidClientTokenId")
-            || has("ExpiredToken")
-            || has("SignatureDoesNotMatch")
-            || has("AuthFailure")
-            || has("UnrecognizedClient")
-            || has("InvalidIdentityToken")
-            || has("InvalidTokenException")
-            || has("IncompleteSignature")
-            || has("MissingAuthenticationToken")
-            || has("InvalidAccessKeyId")
-            || has("TokenRefreshRequired")
-            || has("Failed authentication")
-        {
-            (Outcome::Failure, Some(401))
-        } else if has("Throttl") || has("RequestLimitExceeded") || has("TooManyRequests") {
-            (Outcome::Error, Some(429))
-        } else if has("NoSuch") || has("NotFound") || has("NotExist") {
-            (Outcome::Error, Some(404))
-        } else if has("InternalError") || has("InternalFailure") || has("ServiceUnavailable") {
-            (Outcome::Error, Some(500))
-        } else {
-            (Outcome::Error, Some(400))
-        }
+        outcome_of_code(code)
     }
+}
+
+/// What an error means by what its code says; of several the first.
+const CODES: &[(&[&str], (Outcome, i16))] = &[
+    (&["AccessDenied", "Unauthorized", "NotAuthorized", "Forbidden"], (Outcome::Denied, 403)),
+    (
+        &[
+            "InvalidClientTokenId",
+            "ExpiredToken",
+            "SignatureDoesNotMatch",
+            "AuthFailure",
+            "UnrecognizedClient",
+            "InvalidIdentityToken",
+            "InvalidTokenException",
+            "IncompleteSignature",
+            "MissingAuthenticationToken",
+            "InvalidAccessKeyId",
+            "TokenRefreshRequired",
+            "Failed authentication",
+        ],
+        (Outcome::Failure, 401),
+    ),
+    (&["Throttl", "RequestLimitExceeded", "TooManyRequests"], (Outcome::Error, 429)),
+    (&["NoSuch", "NotFound", "NotExist"], (Outcome::Error, 404)),
+    (&["InternalError", "InternalFailure", "ServiceUnavailable"], (Outcome::Error, 500)),
+];
+
+/// All parts of [`CODES`], looked for at once.
+static CODE_PARTS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let parts = CODES.iter().flat_map(|(parts, _)| *parts);
+    AhoCorasick::builder()
+        .kind(Some(AhoCorasickKind::DFA))
+        .prefilter(false)
+        .build(parts)
+        .expect("a few short patterns make an automaton")
+});
+
+fn outcome_of_code(code: &str) -> (Outcome, Option<i16>) {
+    let first =
+        CODE_PARTS.find_overlapping_iter(code).map(|found| found.pattern().as_usize()).min();
+    let mut of_part = CODES.iter().flat_map(|(parts, outcome)| parts.iter().map(move |_| outcome));
+    let found = first.and_then(|number| of_part.nth(number));
+    let (outcome, status) = found.copied().unwrap_or((Outcome::Error, 400));
+    (outcome, Some(status))
 }
 
 impl<'a> UserIdentity<'a> {
@@ -389,7 +413,7 @@ impl<'a> Who<'a> {
     /// A session of the role `id`.
     fn in_session(id: Option<Cow<'a, str>>, session: Option<&'a str>) -> Self {
         let role = resource_of(id.as_deref().unwrap_or_default());
-        let name = role.rsplit_once('/').map_or(role, |(_, name)| name);
+        let name = behind_last_slash(role).unwrap_or(role);
         let kind = if role.starts_with("role/aws-service-role/")
             || name.starts_with("AWSServiceRoleFor")
         {
@@ -441,7 +465,11 @@ fn role_of_session(arn: &str) -> Option<Cow<'_, str>> {
 
 /// `SESSION` of `arn:aws:sts::1:assumed-role/NAME/SESSION`.
 fn name_of_session(arn: &str) -> Option<&str> {
-    arn.rsplit_once('/').map(|(_, session)| session)
+    behind_last_slash(arn)
+}
+
+fn behind_last_slash(text: &str) -> Option<&str> {
+    memchr::memrchr(b'/', text.as_bytes()).map(|at| &text[at + 1..])
 }
 
 /// `i-` and hexadecimal digits: the session that EC2 delivers to an instance.
@@ -462,15 +490,4 @@ fn key_kind(id: &str) -> Option<&'static str> {
 /// S3 writes the user agent in brackets.
 fn without_brackets(text: &str) -> &str {
     text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text)
-}
-
-/// The ARN of the first of `resources`.
-fn first_resource(raw: Raw<'_>) -> Option<Text<'_>> {
-    object! {
-        struct Resource<'a> {
-            arn: Text<'a> = "ARN" | "arn",
-        }
-    }
-    let all: Vec<Resource<'_>> = raw.read().ok()?;
-    all.into_iter().next().map(|resource| resource.arn)
 }

@@ -15,7 +15,19 @@ impl Scan<'_> {
         if candidate < self.judged_name.end {
             return go_on;
         }
-        let Some(range) = name_around(self.bytes, candidate) else { return go_on };
+        let Some(end) = name_end(self.bytes, candidate) else { return go_on };
+        // Few names are more than they seem; that of `code` begins two letters before.
+        if !names::may_announce(&self.bytes[candidate.saturating_sub(2)..end])
+            && !Mention::may_be(&self.bytes[candidate..end])
+        {
+            self.judged_name = candidate..end;
+            return go_on;
+        }
+        let start = name_start(self.bytes, candidate, end);
+        if start >= end {
+            return go_on;
+        }
+        let range = start..end;
         self.judged_name = range.clone();
         // A token may stand within the name.
         let may_hold_token = range.end - candidate > 12;
@@ -338,16 +350,22 @@ fn behind_echo(bytes: &[u8], at: usize) -> Option<usize> {
     Some(bytes.len() - words.len())
 }
 
-/// The name that the candidate belongs to. Its ends may be cut at [`MAX_NAME_BYTES`] to the left;
-/// what goes on for longer to the right is no name.
-fn name_around(bytes: &[u8], candidate: usize) -> Option<Range<usize>> {
+/// Where the name ends that the candidate belongs to; what goes on for more than
+/// [`MAX_NAME_BYTES`] is none.
+fn name_end(bytes: &[u8], candidate: usize) -> Option<usize> {
     let is_name = |byte: &&u8| text::is_name(**byte);
     // A pattern may begin or end with what is no part of the name.
     let head = bytes[candidate..].iter().take(MAX_NAME_BYTES + 1).take_while(is_name).count();
     let end = candidate + head;
     let end = end - bytes[candidate..end].iter().rev().take_while(|b| **b == b'.').count();
-    let before = bytes[..end].iter().rev().take(MAX_NAME_BYTES).take_while(is_name).count();
-    let mut start = end - before;
+    (head <= MAX_NAME_BYTES).then_some(end)
+}
+
+/// Where it begins, or begins to count: a name is looked at from its end.
+fn name_start(bytes: &[u8], candidate: usize, end: usize) -> usize {
+    let is_name = |byte: &&u8| text::is_name(**byte);
+    let before = bytes[..candidate].iter().rev().take(MAX_NAME_BYTES - (end - candidate));
+    let mut start = candidate - before.take_while(is_name).count();
     // A fingerprint right before the name is no part of it.
     if start >= 9 && text::is_fingerprint(bytes, start - 9) {
         start += 16;
@@ -361,7 +379,7 @@ fn name_around(bytes: &[u8], candidate: usize) -> Option<Range<usize>> {
         (Some(b'%'), [b'0'..=b'9', _, _, ..]) => start += 2,
         _ => {}
     }
-    (head <= MAX_NAME_BYTES && start < end).then_some(start..end)
+    start
 }
 
 /// A quoted name with the words before its last: `"API Key"`, `"next token"`.

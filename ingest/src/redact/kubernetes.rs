@@ -63,6 +63,11 @@ pub(super) enum Mention {
 }
 
 impl Mention {
+    /// Whether a name may mention one that goes on from its `cret` like this; few do.
+    pub fn may_be(tail: &[u8]) -> bool {
+        matches!(tail, b"cret" | b"crets" | b"cretList") || tail.starts_with(b"crets.")
+    }
+
     pub fn of(value: &[u8]) -> Option<Mention> {
         match value {
             b"Secret" | b"SecretList" => Some(Mention::Secret),

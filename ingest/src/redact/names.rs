@@ -194,27 +194,37 @@ pub(super) fn classify(name: &[u8]) -> Option<Class> {
     }
 }
 
-/// By the letter at the end and the one before it, the first of [`ENDINGS`] with both; their number
-/// where there is none.
-const FIRST_WITH: [[u8; 26]; 26] = {
-    let mut first = [[ENDINGS.len() as u8; 26]; 26];
+/// Whether `name`, or a longer one that ends so, may announce a secret; false for most names.
+pub(super) fn may_announce(name: &[u8]) -> bool {
+    may_end(name).is_some()
+}
+
+/// By the last three letters of a name, the first of [`ENDINGS`] that ends so; their number where
+/// none does.
+static FIRST_WITH: [u8; 26 * 26 * 26] = {
+    let mut first = [ENDINGS.len() as u8; 26 * 26 * 26];
     let mut at = ENDINGS.len();
     while at > 0 {
         at -= 1;
         let ending = ENDINGS[at].0.as_bytes();
-        let [before, last] = [ending[ending.len() - 2], ending[ending.len() - 1]];
-        first[(last - b'a') as usize][(before - b'a') as usize] = at as u8;
+        let (mut place, mut back) = (0, 1);
+        while back <= 3 {
+            place = place * 26 + (ending[ending.len() - back] - b'a') as usize;
+            back += 1;
+        }
+        first[place] = at as u8;
     }
     first
 };
 
-/// Those of [`ENDINGS`] that a name may have, by its last two letters: few names have any.
+/// Those of [`ENDINGS`] that a name may have, by its last three letters: few names have any.
 fn may_end(name: &[u8]) -> Option<&'static [(&'static str, At, Option<Class>)]> {
-    let letter = |byte: &u8| byte.is_ascii_alphabetic().then(|| byte.to_ascii_lowercase() - b'a');
-    let mut letters = name.iter().rev().filter_map(letter);
-    let (last, before) = (letters.next()?, letters.next()?);
-    let first = FIRST_WITH[usize::from(last)][usize::from(before)];
-    ENDINGS.get(usize::from(first)..).filter(|endings| !endings.is_empty())
+    let letters = name.iter().rev().filter(|byte| byte.is_ascii_alphabetic()).take(3);
+    let places = letters.map(|letter| usize::from(letter.to_ascii_lowercase() - b'a'));
+    let (count, place) =
+        places.fold((0, 0), |(count, place), letter| (count + 1, place * 26 + letter));
+    let first = FIRST_WITH.get(place).filter(|_| count == 3)?;
+    ENDINGS.get(usize::from(*first)..).filter(|endings| !endings.is_empty())
 }
 
 /// A name in lower case without separators, with the places where its words begin.

@@ -346,6 +346,8 @@ impl Alphabet {
 pub(super) fn user_info(bytes: &[u8], slashes: usize) -> Option<Range<usize>> {
     let rest = bytes.get(slashes..)?;
     let rest = &rest[..rest.len().min(MAX_JUDGED_BYTES)];
+    // Most URLs have no user, and it is found soonest that there is none.
+    let rest = &rest[..memchr::memrchr(b'@', rest)? + 1];
     let is_end = |byte: &u8| {
         matches!(byte, b'/' | b'?' | b'#' | b'"' | b'\'' | b'\\' | b'<' | b'>' | b'`')
             || byte.is_ascii_whitespace()

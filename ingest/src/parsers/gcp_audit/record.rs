@@ -95,7 +95,7 @@ pub(super) struct AuditLog<'a> {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ResourceLocation<'a> {
     #[serde(alias = "currentlocations", borrow)]
-    pub(super) current_locations: First<'a>,
+    pub(super) current_locations: First<Text<'a>>,
 }
 
 #[derive(Deserialize, Default)]

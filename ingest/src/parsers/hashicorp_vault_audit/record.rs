@@ -103,7 +103,7 @@ pub(super) struct Namespace<'a> {
 #[serde(default)]
 pub(super) struct Headers<'a> {
     #[serde(borrow, rename = "user-agent", alias = "User-Agent")]
-    pub user_agent: First<'a>,
+    pub user_agent: First<Text<'a>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -21,7 +21,7 @@ pub(super) struct AuditEvent<'a> {
     #[serde(borrow)]
     pub(super) impersonated_user: Object<User<'a>>,
     #[serde(rename = "sourceIPs", borrow)]
-    pub(super) source_ips: First<'a>,
+    pub(super) source_ips: First<Text<'a>>,
     #[serde(borrow)]
     pub(super) user_agent: Text<'a>,
     #[serde(borrow)]
@@ -61,18 +61,18 @@ pub(super) struct User<'a> {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Extra<'a> {
     #[serde(rename = "authentication.kubernetes.io/credential-id", borrow)]
-    pub(super) credential_id: First<'a>,
+    pub(super) credential_id: First<Text<'a>>,
     #[serde(rename = "authentication.kubernetes.io/pod-name", borrow)]
-    pub(super) pod_name: First<'a>,
+    pub(super) pod_name: First<Text<'a>>,
     #[serde(rename = "authentication.kubernetes.io/node-name", borrow)]
-    pub(super) node_name: First<'a>,
+    pub(super) node_name: First<Text<'a>>,
     /// EKS: the AWS identity behind the user.
     #[serde(borrow)]
-    pub(super) access_key_id: First<'a>,
+    pub(super) access_key_id: First<Text<'a>>,
     #[serde(borrow)]
-    pub(super) canonical_arn: First<'a>,
+    pub(super) canonical_arn: First<Text<'a>>,
     #[serde(borrow)]
-    pub(super) session_name: First<'a>,
+    pub(super) session_name: First<Text<'a>>,
 }
 
 #[derive(Deserialize, Default)]
