@@ -22,7 +22,7 @@ use datafusion::scalar::ScalarValue;
 use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake_core::kernel::{Action, Add, StructType, Transaction};
+use deltalake_core::kernel::{Action, StructType, Transaction};
 use deltalake_core::logstore::{
     LogStore, LogStoreFactory, ObjectStoreFactory, ObjectStoreRef, StorageConfig, default_logstore,
     logstore_factories, object_store_factories,
@@ -60,6 +60,9 @@ pub struct LakeTable {
     partitions: &'static [&'static str],
     threads: Arc<Runtime>,
 }
+
+/// Files of a table that are being written, of which nobody knows before they are committed.
+pub struct Files(DeltaWriter);
 
 /// A table as it was when it was opened, for a query.
 #[derive(Clone, Debug)]
@@ -129,25 +132,77 @@ impl LakeTable {
     /// Shape: batches of one schema; with partitions, those of events.
     /// Errors: the place cannot be written; nothing of it is in the table then.
     pub fn append(&mut self, batches: Vec<RecordBatch>, entry: u64) -> Result<(), QueryError> {
-        let Some(first) = batches.first() else { return Ok(()) };
-        if self.partitions.is_empty() {
-            let schema = first.schema();
-            return self.commit(&schema, batches.into_iter().map(Ok), entry);
+        let mut files = None;
+        self.write(&mut files, batches)?;
+        match files {
+            Some(files) => self.commit(files, entry),
+            None => Ok(()),
         }
-        let ordered = Ordered::of(batches);
-        self.commit(&schema_with_day(), ordered.slices(), entry)
     }
 
-    fn commit(
+    /// Adds rows to `files`, begun if need be, which are in the table once they are committed. Rows
+    /// of one call are in order among themselves. Returns in how many partitions they are.
+    ///
+    /// Shape and errors: as for [`LakeTable::append`]; what was written before is gone as well then.
+    pub fn write(
         &mut self,
+        files: &mut Option<Files>,
+        batches: Vec<RecordBatch>,
+    ) -> Result<usize, QueryError> {
+        let Some(first) = batches.first() else { return Ok(0) };
+        if self.partitions.is_empty() {
+            let schema = first.schema();
+            self.write_all(files, &schema, batches.into_iter().map(Ok))?;
+            return Ok(1);
+        }
+        let ordered = Ordered::of(batches);
+        self.write_all(files, &schema_with_day(), ordered.slices())?;
+        Ok(ordered.partitions())
+    }
+
+    fn write_all(
+        &mut self,
+        files: &mut Option<Files>,
         schema: &SchemaRef,
         batches: impl Iterator<Item = Result<RecordBatch, QueryError>>,
-        entry: u64,
     ) -> Result<(), QueryError> {
         let threads = Arc::clone(&self.threads);
         threads.block_on(async {
-            self.make(schema).await.map_err(lake)?;
-            let files = self.write(schema, batches).await?;
+            let mut writer = match files.take() {
+                Some(Files(writer)) => writer,
+                None => {
+                    self.make(schema).await.map_err(lake)?;
+                    self.writer(schema)?
+                }
+            };
+            let written = async {
+                for batch in batches {
+                    writer.write(&batch?).await.map_err(lake)?;
+                }
+                Ok(())
+            };
+            match written.await {
+                Ok(()) => {
+                    *files = Some(Files(writer));
+                    Ok(())
+                }
+                Err(cause) => {
+                    // What is there of the files is removed by maintenance where this does not do it.
+                    let _ = writer.abort().await;
+                    Err(cause)
+                }
+            }
+        })
+    }
+
+    /// Ends `files`, and puts them into the table in one commit that says that it holds everything
+    /// up to `entry`.
+    ///
+    /// Errors: as for [`LakeTable::append`].
+    pub fn commit(&mut self, files: Files, entry: u64) -> Result<(), QueryError> {
+        let threads = Arc::clone(&self.threads);
+        threads.block_on(async {
+            let files = files.0.close().await.map_err(lake)?;
             let version = i64::try_from(entry).unwrap_or(i64::MAX);
             let properties = CommitProperties::default()
                 .with_application_transaction(Transaction::new(APPLICATION, version));
@@ -171,6 +226,12 @@ impl LakeTable {
         })
     }
 
+    /// Gives up files that are not to be committed.
+    pub fn abort(&self, files: Files) {
+        // What stays is removed by maintenance.
+        let _ = self.threads.block_on(files.0.abort());
+    }
+
     /// Makes the table where there is none, and adds columns that it does not have yet.
     async fn make(&mut self, schema: &SchemaRef) -> Result<(), DeltaTableError> {
         let wanted: StructType = schema.as_ref().try_into_kernel()?;
@@ -188,33 +249,14 @@ impl LakeTable {
         Ok(())
     }
 
-    /// Writes files, of which nobody knows before they are committed.
-    async fn write(
-        &self,
-        schema: &SchemaRef,
-        batches: impl Iterator<Item = Result<RecordBatch, QueryError>>,
-    ) -> Result<Vec<Add>, QueryError> {
+    fn writer(&self, schema: &SchemaRef) -> Result<DeltaWriter, QueryError> {
         let names = self.partitions.iter().map(ToString::to_string).collect();
         let indexed = self.table.snapshot().map_err(lake)?.table_config().num_indexed_cols();
         let properties = Some(parquet_properties());
         let rows = Some(SLICE_ROWS);
         let config =
             WriterConfig::new(Arc::clone(schema), names, properties, None, rows, indexed, None);
-        let mut writer = DeltaWriter::new(self.table.object_store(), config);
-        let written = async {
-            for batch in batches {
-                writer.write(&batch?).await.map_err(lake)?;
-            }
-            Ok(())
-        };
-        match written.await {
-            Ok(()) => writer.close().await.map_err(lake),
-            Err(cause) => {
-                // What is there of the files is removed by maintenance where this does not do it.
-                let _ = writer.abort().await;
-                Err(cause)
-            }
-        }
+        Ok(DeltaWriter::new(self.table.object_store(), config))
     }
 
     /// Merges small files, and removes files that no reader has needed for `kept`.

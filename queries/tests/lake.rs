@@ -102,6 +102,35 @@ fn what_is_appended_is_there_once_sorted_by_principal_and_time() {
 }
 
 #[test]
+fn what_is_written_piece_by_piece_is_one_commit_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = open(folder.path());
+    let pieces = [0, 9_000, 18_000];
+    let write = |table: &mut LakeTable| {
+        let mut files = None;
+        for first in pieces {
+            let rows = plain(vec![synthetic("okta_system_log", 9_000, first)]);
+            table.write(&mut files, rows).unwrap();
+        }
+        files.unwrap()
+    };
+    let given_up = write(&mut table);
+    table.abort(given_up);
+    assert_eq!((ids(&open(folder.path())).len(), open(folder.path()).flushed().unwrap()), (0, 0));
+    let files = write(&mut table);
+    assert_eq!(ids(&open(folder.path())).len(), 0, "nobody knows of it before it is committed");
+    table.commit(files, 3).unwrap();
+    assert_eq!(open(folder.path()).flushed().unwrap(), 3);
+    let mut expected = Ids::new();
+    for first in pieces {
+        count(&mut expected, &synthetic("okta_system_log", 9_000, first));
+    }
+    assert!(ids(&open(folder.path())) == expected);
+    let days = std::fs::read_dir(folder.path()).unwrap().count() - 1;
+    assert_eq!(parquet_files(folder.path()).len(), days, "a file for each day, not for each piece");
+}
+
+#[test]
 fn a_table_of_a_version_without_a_column_gets_it() {
     let folder = tempfile::tempdir().unwrap();
     let whole: StructType = schema().as_ref().try_into_kernel().unwrap();

@@ -10,17 +10,24 @@ use crate::journal::tables::{self, Numbered};
 use crate::journal::{DeadLetter, Entry, Reader, drop_segments};
 use crate::pipeline::lock;
 use anyhow::Result;
+use arrow_array::RecordBatch;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use telltale_queries::lake::Files;
 use telltale_schema::Finding;
 use telltale_schema::compact::compact;
 use tokio::sync::watch;
 use tracing::{debug, error, info};
 
-/// Bytes of entries that become one commit.
-const COMMIT_BYTES: usize = 64 << 20;
+/// Bytes of entries whose rows are put in order together, and are in memory at once.
+const CHUNK_BYTES: usize = 64 << 20;
+/// Bytes of entries that become one commit at most. A commit costs the more the more files a table
+/// has, so what is there goes into few of both.
+const COMMIT_BYTES: usize = 1 << 30;
+/// Partitions of a chunk beyond which it is committed at once: each has a file that is open.
+const MAX_PARTITIONS: usize = 16;
 
 /// Moves entries from the journal to the lake.
 pub struct Keeper {
@@ -52,12 +59,17 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// What one commit of each table holds.
 #[derive(Default)]
-struct Chunk {
-    events: Vec<arrow_array::RecordBatch>,
+struct Commit {
+    /// Events that are written.
+    files: Option<Files>,
     findings: Vec<Numbered<Finding>>,
     dead_letters: Vec<Numbered<DeadLetter>>,
+    /// Of all entries, and of those with findings or dead letters.
     bytes: usize,
+    bytes_in_memory: usize,
     last: u64,
+    /// Nothing further was there.
+    is_last: bool,
 }
 
 impl Keeper {
@@ -127,7 +139,7 @@ impl Keeper {
     /// Moves everything that is there, commit by commit.
     fn turn(&mut self) -> Result<()> {
         // A reader ends with what was there when it began; if that was much, there is more by then.
-        while self.pass()? >= COMMIT_BYTES {}
+        while self.pass()? >= CHUNK_BYTES {}
         Ok(())
     }
 
@@ -136,21 +148,47 @@ impl Keeper {
         let mut reader = Reader::open(self.disk.as_ref(), self.behind() + 1)?;
         let mut moved = 0;
         loop {
-            let mut chunk = Chunk::default();
-            while chunk.bytes < COMMIT_BYTES {
-                let Some((entry, body)) = reader.next_entry()? else { break };
-                self.add(&mut chunk, entry, body)?;
+            let mut commit = Commit::default();
+            if let Err(cause) = self.gather(&mut reader, &mut commit) {
+                if let Some(files) = commit.files {
+                    self.lake.events.abort(files);
+                }
+                return Err(cause);
             }
-            let bytes = chunk.bytes;
-            if chunk.last > 0 {
-                self.commit(chunk)?;
+            let (bytes, is_last) = (commit.bytes, commit.is_last);
+            if commit.last > 0 {
+                self.commit(commit)?;
             }
-            // On a busy service a pass may take long.
-            self.save();
             self.drop_segments()?;
             moved += bytes;
-            if bytes < COMMIT_BYTES {
+            if is_last {
                 return Ok(moved);
+            }
+        }
+    }
+
+    /// Reads entries, chunk by chunk, until they are enough for a commit or none is left.
+    fn gather(&mut self, reader: &mut Reader, commit: &mut Commit) -> Result<()> {
+        loop {
+            let (mut events, mut bytes) = (Vec::new(), 0);
+            while bytes < CHUNK_BYTES {
+                let Some((entry, body)) = reader.next_entry()? else {
+                    commit.is_last = true;
+                    break;
+                };
+                bytes += body.len();
+                self.add(commit, &mut events, entry, body)?;
+            }
+            commit.bytes += bytes;
+            let partitions = self.lake.events.write(&mut commit.files, events)?;
+            // On a busy service a pass may take long.
+            self.save();
+            if commit.is_last
+                || commit.bytes >= COMMIT_BYTES
+                || commit.bytes_in_memory >= CHUNK_BYTES
+                || partitions > MAX_PARTITIONS
+            {
+                return Ok(());
             }
         }
     }
@@ -171,31 +209,40 @@ impl Keeper {
         Ok(())
     }
 
-    fn add(&self, chunk: &mut Chunk, entry: u64, body: Vec<u8>) -> Result<()> {
-        chunk.bytes += body.len();
-        chunk.last = entry;
+    fn add(
+        &self,
+        commit: &mut Commit,
+        rows: &mut Vec<RecordBatch>,
+        entry: u64,
+        body: Vec<u8>,
+    ) -> Result<()> {
+        commit.last = entry;
+        let bytes = body.len();
         let [events_at, findings_at, letters_at] = self.looked_at;
         let Entry { head, events } = Entry::decode(entry, body)?;
         let received_at = head.received_at;
+        if !head.findings.is_empty() || !head.dead_letters.is_empty() {
+            commit.bytes_in_memory += bytes;
+        }
         if entry > events_at {
             // An entry is kept alive as a whole by any of its columns; so nothing is copied here.
-            chunk.events.extend(events.into_iter().map(|batch| batch.into_record_batch()));
+            rows.extend(events.into_iter().map(|batch| batch.into_record_batch()));
         }
         if entry > findings_at {
             let rows = head.findings.into_iter();
-            chunk.findings.extend(rows.map(|row| Numbered { entry, received_at, row }));
+            commit.findings.extend(rows.map(|row| Numbered { entry, received_at, row }));
         }
         if entry > letters_at {
             let rows = head.dead_letters.into_iter();
-            chunk.dead_letters.extend(rows.map(|row| Numbered { entry, received_at, row }));
+            commit.dead_letters.extend(rows.map(|row| Numbered { entry, received_at, row }));
         }
         Ok(())
     }
 
-    fn commit(&mut self, chunk: Chunk) -> Result<()> {
-        let Chunk { events, findings, dead_letters, last, .. } = chunk;
-        if !events.is_empty() {
-            self.lake.events.append(events, last)?;
+    fn commit(&mut self, commit: Commit) -> Result<()> {
+        let Commit { files, findings, dead_letters, last, .. } = commit;
+        if let Some(files) = files {
+            self.lake.events.commit(files, last)?;
         }
         self.looked_at[0] = last;
         if !findings.is_empty() {

@@ -91,6 +91,11 @@ impl Ordered {
         Self { batches, places, days }
     }
 
+    /// How many partitions the rows are in.
+    pub(super) fn partitions(&self) -> usize {
+        self.days.len()
+    }
+
     /// Batches of one partition each, [`schema_with_day`], whose text lies where it lay.
     pub(super) fn slices(&self) -> impl Iterator<Item = Result<RecordBatch, QueryError>> {
         let partitions = self.places.chunk_by(|a, b| a.partition == b.partition);
