@@ -436,7 +436,7 @@ impl LeakedCredential {
             .flat_map(Episode::items)
             .chain(items.iter())
             .filter(|item| item.dimension == Unusual::Network)
-            .map(|item| (item.at, item.value, item.observed.clone()))
+            .map(|item| (item.at, item.value, &item.observed))
             .min();
         let Some((at, value, network)) = new else { return };
         let profile = self.profiles.get(seen.account);

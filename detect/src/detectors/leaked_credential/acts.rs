@@ -2,7 +2,9 @@
 
 use crate::baseline::place::Tool;
 use crate::observation::Observation;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 use telltale_schema::{Event, Kind, Outcome};
 
 /// One step of the sequence that follows a theft.
@@ -60,6 +62,15 @@ const WHO_AM_I: &[&str] = &[
     "selfsubjectreviews",
     "testIamPermissions",
 ];
+
+/// All of [`WHO_AM_I`], looked for at once.
+static ASKS_WHO_IT_IS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .kind(Some(AhoCorasickKind::DFA))
+        .prefilter(false)
+        .build(WHO_AM_I)
+        .expect("a few short patterns make an automaton")
+});
 
 /// Operations that open data or code to others.
 const SHARES: &[&str] = &[
@@ -125,7 +136,7 @@ pub fn act_of(observation: &Observation<'_>, tool: Option<&Tool>, habit: bool) -
         _ => {}
     }
     let doing = observation.doing();
-    if WHO_AM_I.iter().any(|name| doing.contains(name)) {
+    if ASKS_WHO_IT_IS.is_match(&*doing) {
         return (!builder).then_some(Act::WhoAmI);
     }
     if !builder && is_share(operation) {
