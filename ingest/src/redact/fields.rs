@@ -145,8 +145,8 @@ impl Scan<'_> {
         Some(start..found.string_end(self.bytes, start, in_json))
     }
 
-    /// Where the value itself begins: behind `{"value":` of Okta's users or `{"stringValue":` of
-    /// OpenTelemetry, else at `at`.
+    /// Where the value itself begins: behind `{"value":` of Okta's users, `{"stringValue":` of
+    /// OpenTelemetry or `{"raw":` of an object that is decoded beside it, else at `at`.
     fn behind_wrapper(&mut self, quote: Quote, at: usize) -> usize {
         let bytes = self.bytes;
         if bytes.get(at) != Some(&b'{') {
@@ -155,7 +155,9 @@ impl Scan<'_> {
         let Some(key) = self.string_at(quote, skip_spaces(bytes, at + 1)) else { return at };
         let behind = skip_spaces(bytes, behind_quote(bytes, key.end, quote));
         match bytes.get(behind) {
-            Some(b':') if ends_with(&bytes[key], b"value") => skip_spaces(bytes, behind + 1),
+            Some(b':') if ends_with(&bytes[key.clone()], b"value") || bytes[key] == *b"raw" => {
+                skip_spaces(bytes, behind + 1)
+            }
             _ => at,
         }
     }

@@ -36,6 +36,9 @@ pub(super) enum Rule {
     /// `://` before a user and a password.
     UserInfo,
     Pem,
+    /// An option that begins at the candidate, or behind it.
+    Option,
+    ShortOption,
     Jwt,
     /// Beginning of a JWT or of PEM in base64.
     Base64,
@@ -87,6 +90,8 @@ const SHAPES: &[(&str, Rule)] = &[
     ("://?", Rule::UserInfo),
     (":\\/\\", Rule::UserInfo),
     ("-BEG", Rule::Pem),
+    ("--us", Rule::Option),
+    ("[ \"']-[up]?", Rule::ShortOption),
     ("eyJ?", Rule::Jwt),
     // `ZXlK` is `eyJ` in base64, `LS0t` is `---`.
     ("[ZL][XS][l0][Kt]", Rule::Base64),

@@ -2,8 +2,8 @@
 //! every reject and every log line are clean by construction.
 //!
 //! A secret shows by its own shape ([`shapes`]) or by the name that stands before it ([`fields`],
-//! [`names`], [`values`]); the values of a Kubernetes Secret show by their object ([`kubernetes`]),
-//! base64 by what it stands for. None of
+//! [`names`], [`values`]), or by the command whose option it is ([`options`]); the values of a
+//! Kubernetes Secret show by their object ([`kubernetes`]), base64 by what it stands for. None of
 //! this parses the payload: a search for rare fragments ([`fragments`]) finds the few places worth
 //! a look, and what is decided there holds for JSON, JSON within strings of JSON, URLs, forms and
 //! console lines alike, whether well-formed or cut off.
@@ -18,6 +18,7 @@ mod fields;
 mod fragments;
 mod kubernetes;
 mod names;
+mod options;
 mod shapes;
 mod text;
 mod values;
@@ -233,6 +234,14 @@ impl<'a> Scan<'a> {
                 return candidate + 1;
             }
             Rule::Pem => shapes::pem(self.bytes, candidate),
+            Rule::Option | Rule::ShortOption => {
+                let option = candidate + usize::from(matches!(rule, Rule::ShortOption));
+                if let Some(password) = options::secret(self.bytes, option, &self.secrets) {
+                    self.note_unless_masked(password);
+                }
+                // The user may be a token too.
+                return candidate + 1;
+            }
             Rule::Jwt => self.judge_jwt(candidate),
             Rule::Base64 => self.judge_base64(candidate),
             Rule::Decoder => {

@@ -174,6 +174,7 @@ fn fields_of_json_show_by_their_name_at_any_depth() {
         r#"{"env":[{"name":"DB_PASSWORD","value":"«hunter2»"},{"name":"HOME","value":"/root"}]}"#,
         r#"[{"parameterKey":"dbPassword","parameterValue":"«hunter2»","usePreviousValue":false}]"#,
         r#"{"key":"token","value":{"stringValue":"«{20}»"}}"#,
+        r#"{"token":{"raw":"«{20}»","claims":{"sub":"jo"}}}"#,
         r#"{"args":["--password","«hunter2»","--user","jo","--token=«{20}»","-v"]}"#,
         r#"{"msg":"{'password': '«it is»', 'n': 1}"}"#,
         r#"{"auth":{"client_token":"«s.{24}»","accessor":"«{24}»"}}"#,
@@ -222,6 +223,29 @@ fn console_lines_show_by_their_name() {
         r#"{"line":"a=1\npassword=«hunter2»\nb=2","q":"x?token=","z":","}"#,
         r#"{"cmd":"login --password=\"«two words»\" --user jo"}"#,
         r#"{"url":"x?token=\u0022","z":"y"}"#,
+    ]);
+}
+
+#[test]
+fn options_show_by_the_command_that_they_belong_to() {
+    check(&[
+        "curl -u jo:«hunter2» https://api.example.org/v1",
+        "+ /usr/bin/curl -s -X POST --user 'jo:«two words»' -d '{}' https://api.example.org",
+        r#"{"args":["curl","-u","jo:«hunter2»","https://api.example.org"]}"#,
+        r#"{"message":"ran curl -k -u \"jo:«hunter2»\" https://api.example.org\nok"}"#,
+        "curl -ujo:«hunter2» https://api.example.org",
+        "curl -u jo https://api.example.org",
+        "curl -u $USER:$PASSWORD https://api.example.org",
+        "curl https://api.example.org | docker run -u 1000:1000 -p 8080:80 web",
+        "docker login registry.example.org -u jo -p «hunter2»",
+        r#"["podman","login","-u","jo","-p","«hunter2»","registry.example.org"]"#,
+        "docker login registry.example.org && docker run -p 8080:80 web",
+        "mysql -h db -u app -p«hunter2» orders",
+        "mysql -h db -u app -p orders",
+        "sshpass -p «hunter2» ssh jo@host",
+        "mycurl -u 1:2 and logins -p 1",
+        "curl -u",
+        "docker login -p -u",
     ]);
 }
 
@@ -322,6 +346,10 @@ fn fragment() -> impl Strategy<Value = String> {
         "\"auths\":{",
         "\"value\"",
         "\"name\"",
+        "curl -u ",
+        "sshpass -p",
+        " -u ",
+        "--user ",
         "| base64 -d",
         "$(echo ",
         "ZXlK",
