@@ -14,7 +14,6 @@ use crate::baseline::{join_keys, push_to_few};
 use crate::engine::MAX_LATENESS;
 use crate::episode::{Item, Who, day_of};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use telltale_schema::{Event, EventId, Micros, PrincipalKind};
 
 /// Networks remembered of one instance, tools of one network, and instances of one address.
@@ -175,7 +174,7 @@ pub struct Places {
     moves: Pending<Move>,
     travellers: Bounded<Traveller>,
     /// Addresses at which people and guests met since the watermark.
-    meetings: BTreeSet<u64>,
+    meetings: Bounded<()>,
 }
 
 impl Places {
@@ -186,7 +185,7 @@ impl Places {
             settled: Micros::MIN,
             moves: Pending::default(),
             travellers: Bounded::new(cap),
-            meetings: BTreeSet::new(),
+            meetings: Bounded::new(cap),
         }
     }
 
@@ -195,6 +194,7 @@ impl Places {
             + self.addresses.evicted_total()
             + self.moves.evicted_total()
             + self.travellers.evicted_total()
+            + self.meetings.evicted_total()
     }
 
     /// Notes where a workload's credential is used; evidence of that which stands whatever comes
@@ -330,7 +330,7 @@ impl Places {
         let at = host.guests.partition_point(|guest| rank(guest) < (seen.at, seen.id));
         host.guests.insert(at, Guest { instance, account, who: who(), network, item });
         if host.user.is_some() {
-            self.meetings.insert(key(address));
+            self.meetings.touch(key(address), seen.at, || ());
         }
     }
 
@@ -349,7 +349,7 @@ impl Places {
             host.browser = earliest(host.browser);
         }
         if (host.user, host.browser) != before && !host.guests.is_empty() {
-            self.meetings.insert(key(address));
+            self.meetings.touch(key(address), seen.at, || ());
         }
     }
 
@@ -374,14 +374,17 @@ impl Places {
             found.extend(items.into_iter().map(|item| (*account, who.clone(), item)));
         }
         self.travellers.expire(watermark);
-        for address in std::mem::take(&mut self.meetings) {
+        let mut met: Vec<u64> = self.meetings.iter().map(|(address, ())| address).collect();
+        met.sort_unstable();
+        self.meetings.expire(Micros::MAX);
+        for address in met {
             let Some(host) = self.addresses.get(address) else { continue };
             let Some(met) = host.user else { continue };
             for Guest { instance, account, who, network, item } in &host.guests {
                 let at = item.at.max(met);
                 let away = is_stranger(self.instances.get(*instance), *network, item.at);
                 if at >= watermark {
-                    self.meetings.insert(address);
+                    self.meetings.touch(address, at, || ());
                 } else if wants(*account, Unusual::Place, NEIGHBOUR, item.at)
                     && let Some(probability) = host.odds(away, at)
                 {
