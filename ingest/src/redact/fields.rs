@@ -4,7 +4,7 @@
 use super::Scan;
 use super::kubernetes::Mention;
 use super::names::{self, Class, MAX_NAME_BYTES};
-use super::text::{self, Mark, Quote};
+use super::text::{self, Mark, Quote, skip_blanks};
 use super::values::{self, Name, Place};
 use std::ops::Range;
 
@@ -427,10 +427,6 @@ fn behind_quote(bytes: &[u8], end: usize, quote: Quote) -> usize {
         Some((found, behind)) if found == quote => behind,
         _ => end,
     }
-}
-
-fn skip_blanks(bytes: &[u8], at: usize) -> usize {
-    at + bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
 }
 
 fn skip_spaces(bytes: &[u8], at: usize) -> usize {

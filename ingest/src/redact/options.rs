@@ -2,7 +2,7 @@
 //! `curl -u user:password`, `mysql -ppassword`, `docker login -p password`.
 
 use super::Secret;
-use super::text::{self, Quote};
+use super::text::{self, Quote, skip_blanks};
 use memchr::memmem;
 use std::ops::Range;
 
@@ -118,15 +118,15 @@ struct Value {
 fn value(bytes: &[u8], option: usize, end: usize) -> Option<Value> {
     if let Some((quote, behind)) = Quote::at(bytes, end) {
         // `"-u","user:password"`.
-        let comma = skip_spaces(bytes, behind);
+        let comma = skip_blanks(bytes, behind);
         if bytes.get(comma) != Some(&b',') {
             return None;
         }
-        let (opening, start) = Quote::at(bytes, skip_spaces(bytes, comma + 1))?;
+        let (opening, start) = Quote::at(bytes, skip_blanks(bytes, comma + 1))?;
         let is_list = quote.is_before(bytes, option) && opening == quote;
         return is_list.then_some(Value { start, quote: Some(quote), is_attached: false });
     }
-    let behind = skip_spaces(bytes, end);
+    let behind = skip_blanks(bytes, end);
     let behind = if bytes.get(behind) == Some(&b'=') { behind + 1 } else { behind };
     match Quote::at(bytes, behind) {
         Some((quote, start)) => {
@@ -137,9 +137,4 @@ fn value(bytes: &[u8], option: usize, end: usize) -> Option<Value> {
         }
         None => Some(Value { start: behind, quote: None, is_attached: behind == end }),
     }
-}
-
-fn skip_spaces(bytes: &[u8], at: usize) -> usize {
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
 }

@@ -130,6 +130,11 @@ fn before_line_end(bytes: &[u8], start: usize, newline: usize) -> usize {
     }
 }
 
+/// Behind the blanks at `at`, on the same line.
+pub(super) fn skip_blanks(bytes: &[u8], at: usize) -> usize {
+    at + bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
+}
+
 /// Where an unquoted value ends that begins at `start`: a word of a line, of a URL or a form.
 /// `in_url`: of a URL within a URL, where `%26` stands between parameters.
 pub(super) fn word_end(bytes: &[u8], start: usize, in_url: bool) -> usize {
