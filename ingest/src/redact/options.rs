@@ -55,9 +55,12 @@ pub(super) fn secret(bytes: &[u8], option: usize, secrets: &[Secret]) -> Option<
     }
     let start = match holds {
         Holds::UserInfo => {
-            // The user may have been a token.
-            let is_own = |at: &usize| !text::is_fingerprint(bytes, (start + at).saturating_sub(8));
-            start + memchr::memchr_iter(b':', &bytes[start..end]).find(is_own)? + 1
+            let colon = start + memchr::memchr(b':', &bytes[start..end])?;
+            // The user was a token, and an earlier redaction saw to the password too.
+            if text::is_fingerprint(bytes, colon.saturating_sub(8)) {
+                return None;
+            }
+            colon + 1
         }
         _ => start,
     };

@@ -244,6 +244,7 @@ fn options_show_by_the_command_that_they_belong_to() {
         "mysql -h db -u app -p orders",
         "sshpass -p «hunter2» ssh jo@host",
         "mycurl -u 1:2 and logins -p 1",
+        "curl -u «-----BEGIN PRIVATE KEY-----»?://word",
         "curl -u",
         "docker login -p -u",
     ]);
