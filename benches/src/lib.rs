@@ -1,6 +1,8 @@
 //! What the benchmarks share: input, the yardstick, and rounds that compare.
 #![allow(clippy::print_stdout, reason = "what was measured is what they print")]
 
+pub mod service;
+
 use cpu_time::ProcessTime;
 use serde::Deserialize;
 use std::borrow::Cow;
