@@ -3,6 +3,7 @@
 //! Episodes lie on a grid of days, so a late event never moves one. Evidence is a set in which the
 //! earliest sighting of each thing wins, so the order of arrival does not matter either.
 
+use crate::baseline::make_room;
 use crate::detectors::Page;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -104,7 +105,8 @@ pub struct Episode<D> {
     /// The earliest evidence, whose event said who it is.
     known_from: (Micros, EventId),
     pub day: i64,
-    items: Vec<Item<D>>,
+    /// By dimension, the evidence of each in order of time.
+    kinds: Vec<(D, Vec<Item<D>>)>,
 }
 
 /// At which moment evidence is weighed.
@@ -143,63 +145,57 @@ pub fn day_of(at: Micros) -> i64 {
 
 impl<D: Copy + Ord> Episode<D> {
     pub fn new(who: Who, known_from: (Micros, EventId), day: i64) -> Self {
-        Self { who, known_from, day, items: Vec::new() }
+        Self { who, known_from, day, kinds: Vec::new() }
     }
 
     /// Whether evidence at `at` would say something new: not known, or known from later on. Of two
     /// at the same instant the lesser id is the earlier; without one, any may be.
     pub fn wants(&self, dimension: D, value: u64, at: Micros, id: Option<EventId>) -> bool {
-        self.items
-            .iter()
-            .find(|item| item.dimension == dimension && item.value == value)
-            .is_none_or(|item| at < item.at || at == item.at && id.is_none_or(|id| id < item.id))
-            && !self.is_full(dimension, at)
-    }
-
-    /// Whether only something earlier than `at` would still find room.
-    fn is_full(&self, dimension: D, at: Micros) -> bool {
-        let mut count = 0;
-        self.items.len() >= MAX_ITEMS
-            && self.items.iter().any(|item| {
-                count += usize::from(item.dimension == dimension);
-                count == MAX_ITEMS && item.at < at
+        let known = self.of(dimension);
+        // Of many only something earlier would still find room.
+        known.get(MAX_ITEMS - 1).is_none_or(|last| at <= last.at)
+            && known.iter().find(|item| item.value == value).is_none_or(|item| {
+                at < item.at || at == item.at && id.is_none_or(|id| id < item.id)
             })
     }
 
     /// Adds evidence; the earliest of its dimension and value stays. True when that changed it.
     pub fn add(&mut self, item: Item<D>) -> bool {
-        let rank = |item: &Item<D>| (item.at, item.id, item.dimension, item.value);
+        let known = self.kind(item.dimension);
+        let rank = |item: &Item<D>| (item.at, item.id, item.value);
         let new = rank(&item);
-        match self
-            .items
-            .iter_mut()
-            .find(|known| known.dimension == item.dimension && known.value == item.value)
-        {
-            Some(known) if rank(known) <= rank(&item) => return false,
-            Some(known) => {
-                *known = item;
-                self.items.sort_by_key(rank);
-            }
-            None => {
-                let place = self.items.partition_point(|known| rank(known) < new);
-                self.items.insert(place, item);
-            }
+        match known.iter().position(|known| known.value == item.value) {
+            Some(at) if rank(&known[at]) <= new => return false,
+            Some(at) => drop(known.remove(at)),
+            None if known.get(MAX_ITEMS - 1).is_some_and(|last| rank(last) < new) => return false,
+            None => {}
         }
-        let of_kind = |known: &&Item<D>| known.dimension == new.2;
-        if self.items.iter().filter(of_kind).count() <= MAX_ITEMS {
-            return true;
-        }
-        let last = self.items.iter().rposition(|known| known.dimension == new.2);
-        let dropped = last.map(|at| rank(&self.items.remove(at)));
-        dropped != Some(new)
+        let place = known.partition_point(|known| rank(known) < new);
+        make_room(known);
+        known.insert(place, item);
+        known.truncate(MAX_ITEMS);
+        true
+    }
+
+    /// The evidence of `dimension`, for more of it.
+    fn kind(&mut self, dimension: D) -> &mut Vec<Item<D>> {
+        let at = match self.kinds.binary_search_by_key(&dimension, |(known, _)| *known) {
+            Ok(at) => at,
+            Err(at) => {
+                make_room(&mut self.kinds);
+                self.kinds.insert(at, (dimension, Vec::new()));
+                at
+            }
+        };
+        &mut self.kinds[at].1
     }
 
     /// Puts evidence in the place of what was known of its dimension and value. True when that
     /// changed it.
     pub fn replace(&mut self, item: Item<D>) -> bool {
-        let same = |known: &Item<D>| known.dimension == item.dimension && known.value == item.value;
-        let unchanged = self.items.iter().any(|known| {
-            same(known)
+        let known = self.kind(item.dimension);
+        let unchanged = known.iter().any(|known| {
+            known.value == item.value
                 && (known.at, known.id, known.once) == (item.at, item.id, item.once)
                 && known.observed == item.observed
                 && known.also == item.also
@@ -207,29 +203,41 @@ impl<D: Copy + Ord> Episode<D> {
         if unchanged {
             return false;
         }
-        self.items.retain(|known| !same(known));
+        known.retain(|known| known.value != item.value);
         self.add(item)
     }
 
-    /// Evidence in order of time.
-    pub fn items(&self) -> &[Item<D>] {
-        &self.items
+    /// Evidence of one dimension in order of time.
+    pub fn of(&self, dimension: D) -> &[Item<D>] {
+        let kind = self.kinds.iter().find(|(known, _)| *known == dimension);
+        kind.map_or(&[], |(_, items)| items)
+    }
+
+    /// All evidence in order of time.
+    pub fn items(&self) -> Vec<&Item<D>> {
+        let mut items: Vec<_> = self.kinds.iter().flat_map(|(_, items)| items).collect();
+        items.sort_by_key(|item| (item.at, item.id, item.dimension, item.value));
+        items
     }
 
     /// Whether all evidence lies before the watermark.
     pub fn is_settled(&self, watermark: Micros) -> bool {
-        self.items.last().is_none_or(|item| item.at < watermark)
+        let mut latest = self.kinds.iter().filter_map(|(_, items)| items.last());
+        latest.all(|item| item.at < watermark)
     }
 
     /// Whether there was evidence already when something was seen.
     pub fn began_by(&self, sighting: (Micros, EventId)) -> bool {
-        self.items.first().is_some_and(|item| (item.at, item.id) <= sighting)
+        let mut first = self.kinds.iter().filter_map(|(_, items)| items.first());
+        first.any(|item| (item.at, item.id) <= sighting)
     }
 
-    /// What the end of this day lends to the next.
-    pub fn tail(&self) -> impl Iterator<Item = &Item<D>> {
+    /// What the end of this day lends to the next, in order of time.
+    pub fn tail(&self) -> Vec<&Item<D>> {
         let from = (self.day + 1) * DAY - LOOK_BACK;
-        self.items.iter().filter(move |item| item.at >= from)
+        let mut items = self.items();
+        items.retain(|item| item.at >= from);
+        items
     }
 
     /// A finding with everything that follows from the evidence alone.

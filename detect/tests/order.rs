@@ -176,6 +176,36 @@ fn an_account_of_several_tenants_is_told_as_it_was_first_seen() {
     assert_eq!(finding.tenant.as_deref(), Some("first"));
 }
 
+#[test]
+fn a_report_of_an_exposure_that_comes_late_counts_all_uses_since() {
+    for exposed in ["arn:aws:iam::111122223333:user/ci", "AKIAROOT"] {
+        let mut story = Story::default();
+        let user = Hand::new("user/team/ci", "AKIAROOT", "198.51.100.7", CLI);
+        story.act(0, &user, "ListBuckets");
+        let report = story.act(MINUTE, &user, "ReportExposure");
+        report.kind = "exposure_reported".to_owned();
+        report.principal_id = Some("github.com".to_owned());
+        (report.credential_id, report.target_id) = (None, Some(exposed.to_owned()));
+        let role = story.assume(2 * MINUTE, &user, "deploy", "ASIAFIRST");
+        story.act(3 * MINUTE, &user, "ListBuckets");
+        story.act(4 * MINUTE, &role, "ListBuckets");
+        let counted = |records: Vec<Record>| {
+            let found = run(&records, 0);
+            let finding = found.into_iter().find(|finding| finding.title.contains("exposed"));
+            let finding = finding.expect("it is used after the report");
+            (finding.event_count, finding.event_ids, finding.first_seen, finding.last_seen)
+        };
+        let in_time = counted(story.records.clone());
+        // Beside the report: the user's uses, and those of what the credential minted.
+        assert_eq!(in_time.0, if exposed == "AKIAROOT" { 4 } else { 3 });
+        let report = story.records.remove(1);
+        story.records.push(report.clone());
+        assert_eq!(counted(story.records.clone()), in_time, "{exposed} is reported last");
+        story.records.push(report);
+        assert_eq!(counted(story.records), in_time, "{exposed} is reported twice");
+    }
+}
+
 /// Two days of users that act as roles that act as others, of instances that are moved and stolen,
 /// and of people at the same addresses.
 fn random_story(seed: u64) -> Vec<Record> {

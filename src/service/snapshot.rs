@@ -12,7 +12,7 @@ use telltale_detect::engine::Engine;
 use telltale_schema::{Finding, Micros};
 use tracing::error;
 
-const KIND: Kind = Kind { magic: *b"ttsn", format: 7 };
+const KIND: Kind = Kind { magic: *b"ttsn", format: 8 };
 
 /// The state at one entry, but for the detectors, which are behind it in the file.
 #[derive(Serialize, Deserialize)]

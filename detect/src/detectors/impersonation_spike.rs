@@ -233,7 +233,7 @@ impl ImpersonationSpike {
     fn weigh(&self, account: u64, day: i64, when: When, findings: &mut Findings) {
         let Some(episode) = self.episodes.get(day, account) else { return };
         let before = self.episodes.get(day - 1, account);
-        let mut items: Vec<&Item<Unusual>> = before.into_iter().flat_map(Episode::tail).collect();
+        let mut items = before.map(Episode::tail).unwrap_or_default();
         items.extend(episode.items());
         items.retain(|item| when.includes(item.at));
         let tests = self.tests.mean_before(day * DAY).unwrap_or(USUAL_TESTS).max(100.0);

@@ -176,7 +176,7 @@ impl LeakedCredential {
                     .during(event)
                     .observed(observation.doing());
                 (item.once, item.windows) = (novel.once, novel.windows);
-                item.group = event.service.map_or(0, key);
+                item.group = observation.keys.service;
                 items.push(item);
             }
         }
@@ -236,7 +236,7 @@ impl LeakedCredential {
     fn weigh(&self, account: u64, day: i64, when: When, findings: &mut Findings) -> Option<Micros> {
         let episode = self.episodes.get(day, account)?;
         let before = self.episodes.get(day - 1, account);
-        let mut items: Vec<&Item<Unusual>> = before.into_iter().flat_map(Episode::tail).collect();
+        let mut items = before.map(Episode::tail).unwrap_or_default();
         let lent = items.len();
         for item in episode.items() {
             let same = |known: &&Item<Unusual>| {
@@ -270,10 +270,8 @@ impl LeakedCredential {
     fn credit(&mut self, Deed { account, credential, item }: &Deed) -> Vec<(i64, u64)> {
         let day = day_of(item.at);
         let own = self.episodes.get(day, *account);
-        let counts = |known: &Item<Unusual>| {
-            (known.dimension, known.value, known.id) == (item.dimension, item.value, item.id)
-        };
-        if !own.is_some_and(|own| own.items().iter().any(counts)) {
+        let counts = |known: &Item<Unusual>| (known.value, known.id) == (item.value, item.id);
+        if !own.is_some_and(|own| own.of(item.dimension).iter().any(counts)) {
             return Vec::new();
         }
         let mut changed = Vec::new();
@@ -325,7 +323,7 @@ impl Detector for LeakedCredential {
         let wanted = Wanted::by(&seen, &self.episodes);
         let wants = |dimension, value, at| wanted.wants(dimension, value, at);
         self.lineage.used(observation, &seen, &wants, &mut items);
-        self.places.used(event, &seen, &news, &wants, &mut items);
+        self.places.used(observation, &seen, &news, &wants, &mut items);
         let profile = self.profiles.get(seen.account).expect("the profile was touched above");
         Self::novelties(observation, &seen, &news, profile, &wanted, &mut items);
         let acts = Self::acts(observation, &seen, &news, &wanted);
@@ -433,9 +431,8 @@ impl LeakedCredential {
         let episode = self.episodes.get(day_of(seen.at), seen.account);
         let new = episode
             .into_iter()
-            .flat_map(Episode::items)
-            .chain(items.iter())
-            .filter(|item| item.dimension == Unusual::Network)
+            .flat_map(|episode| episode.of(Unusual::Network))
+            .chain(items.iter().filter(|item| item.dimension == Unusual::Network))
             .map(|item| (item.at, item.value, &item.observed))
             .min();
         let Some((at, value, network)) = new else { return };
@@ -484,8 +481,8 @@ impl<'e> Wanted<'e> {
 
     /// Whether the day has such evidence, but later than `at`.
     fn later(&self, dimension: Unusual, at: Micros) -> bool {
-        let items = self.episode.into_iter().flat_map(Episode::items);
-        items.filter(|item| item.dimension == dimension).any(|item| item.at > at)
+        let last = self.episode.and_then(|episode| episode.of(dimension).last());
+        last.is_some_and(|item| item.at > at)
     }
 
     fn wants(&self, dimension: Unusual, value: u64, at: Micros) -> bool {

@@ -13,7 +13,7 @@ use crate::episode::Who;
 use crate::observation::Observation;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
-use telltale_schema::{EventId, Finding, Micros};
+use telltale_schema::{Event, EventId, Finding, Micros};
 
 /// An exposed credential or account.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,7 +50,25 @@ struct Recent {
     at: Micros,
     id: EventId,
     account: u64,
+    /// The account without the path of its name, which is how IAM calls name it.
+    pathless: Option<u64>,
     credential: u64,
+}
+
+impl Recent {
+    /// Under which keys it may have been reported as exposed: the credential, those above it, and
+    /// its account.
+    fn keys<'l>(&self, lineage: &'l Lineage) -> impl Iterator<Item = u64> + use<'l> {
+        let chain = (self.credential != 0).then(|| lineage.chain(self.credential));
+        chain.into_iter().flatten().chain([self.account]).chain(self.pathless)
+    }
+
+    /// Whether it has nothing to do with the exposure of `exposed`: an account that was reported
+    /// works with a credential that somebody gave it since.
+    fn is_replaced(&self, exposed: u64, reported_at: Micros, lineage: &Lineage) -> bool {
+        (exposed == self.account || Some(exposed) == self.pathless)
+            && lineage.replaced_after(self.credential, self.account, reported_at)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,6 +112,12 @@ impl Exposures {
         let (at, id) = (event.event_time, event.event_id);
         keys.dedup();
         for exposed in keys {
+            // What was used after an earlier report has been counted.
+            let known = self.by_key.get(exposed).map(|known| (known.reported_at, known.report));
+            if known.is_some_and(|known| known <= (at, id)) {
+                continue;
+            }
+            let until = known.map_or(Micros::MAX, |(known, _)| known);
             let exposure = self.by_key.touch(exposed, at, || Exposure {
                 reported_at: at,
                 report: id,
@@ -101,13 +125,12 @@ impl Exposures {
                 uses: None,
                 changed: false,
             });
-            if (at, id) < (exposure.reported_at, exposure.report) {
-                (exposure.reported_at, exposure.report) = (at, id);
-            }
-            let reported_at = exposure.reported_at;
-            for recent in &self.recent {
-                let matches = recent.account == exposed || recent.credential == exposed;
-                if matches && recent.at > reported_at && recent.at > at {
+            (exposure.reported_at, exposure.report) = (at, id);
+            for recent in self.recent.iter().filter(|recent| (at + 1..=until).contains(&recent.at))
+            {
+                if recent.keys(lineage).any(|key| key == exposed)
+                    && !recent.is_replaced(exposed, at, lineage)
+                {
                     let new = || Uses::new(Who::of(event, what), recent.at);
                     let uses = exposure.uses.get_or_insert_with(new);
                     uses.add((recent.at, recent.id), lineage.id(recent.credential));
@@ -137,37 +160,30 @@ impl Exposures {
         {
             self.recent.pop_front();
         }
-        self.recent.push_back(Recent { at, id, account, credential });
+        let pathless = event.principal_id.and_then(without_path).map(|name| key(&name));
+        let recent = Recent { at, id, account, pathless, credential };
+        self.recent.push_back(recent);
         if !self.by_key.is_empty() {
-            self.count(observation, account, lineage, findings);
+            self.count(event, recent, lineage, findings);
         }
     }
 
     fn count(
         &mut self,
-        Observation { event, keys }: &Observation<'_>,
-        account: u64,
+        event: &Event<'_>,
+        recent: Recent,
         lineage: &Lineage,
         findings: &mut Findings,
     ) {
-        let at = event.event_time;
-        let chain = event.credential_id.map(|_| lineage.chain(keys.credential));
-        // IAM names a user without the path that its ARN has.
-        let pathless = event.principal_id.and_then(without_path).map(|name| key(&name));
-        let exposed = chain
-            .into_iter()
-            .flatten()
-            .chain([account])
-            .chain(pathless)
-            .find(|key| self.by_key.get(*key).is_some());
+        let Recent { at, id, .. } = recent;
+        let exposed = recent.keys(lineage).find(|key| self.by_key.get(*key).is_some());
         let Some(exposed) = exposed else { return };
         let Some(exposure) = self.by_key.get_mut(exposed) else { return };
-        let replaced = event.credential_id.is_some()
-            && lineage.replaced_after(keys.credential, account, exposure.reported_at);
-        if at <= exposure.reported_at || replaced {
+        let reported_at = exposure.reported_at;
+        if at <= reported_at || recent.is_replaced(exposed, reported_at, lineage) {
             return;
         }
-        let (new, sighting) = (exposure.uses.is_none(), (at, event.event_id));
+        let (new, sighting) = (exposure.uses.is_none(), (at, id));
         let principal = event.principal_id.unwrap_or_default();
         let uses = exposure.uses.get_or_insert_with(|| Uses::new(Who::of(event, principal), at));
         uses.add(sighting, event.credential_id);
@@ -199,8 +215,8 @@ impl Exposures {
 /// `arn:aws:iam::1:user/team/NAME` as `arn:aws:iam::1:user/NAME`, which is how IAM calls name it;
 /// `None` where it has no path.
 fn without_path(principal: &str) -> Option<String> {
-    let (head, rest) = principal.split_once(":user/")?;
-    let (_, name) = rest.rsplit_once('/')?;
+    let (path, name) = principal.rsplit_once('/')?;
+    let (head, _) = path.split_once(":user/")?;
     Some(format!("{head}:user/{name}"))
 }
 

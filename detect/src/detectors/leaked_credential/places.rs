@@ -13,6 +13,7 @@ use crate::baseline::profile::{News, SLOT, Sighting, key, note_first, slot_of};
 use crate::baseline::{join_keys, push_to_few};
 use crate::engine::MAX_LATENESS;
 use crate::episode::{Item, Who, day_of};
+use crate::observation::Observation;
 use serde::{Deserialize, Serialize};
 use telltale_schema::{Event, EventId, Micros, PrincipalKind};
 
@@ -162,6 +163,25 @@ struct Guest {
     item: Item<Unusual>,
 }
 
+/// The use of an instance's credential.
+#[derive(Clone, Copy)]
+struct Visit<'a> {
+    event: &'a Event<'a>,
+    seen: &'a Sighting,
+    principal: &'a str,
+    name: &'a str,
+    /// Its key.
+    instance: u64,
+    /// The address, its key and its network.
+    place: (&'a str, u64, Network),
+}
+
+impl Visit<'_> {
+    fn who(&self) -> Who {
+        Who::of(self.event, self.principal)
+    }
+}
+
 /// Evidence about an account.
 pub type Found = (u64, Who, Item<Unusual>);
 
@@ -201,7 +221,7 @@ impl Places {
     /// late goes to `items`.
     pub fn used(
         &mut self,
-        event: &Event<'_>,
+        Observation { event, keys }: &Observation<'_>,
         seen: &Sighting,
         news: &News,
         wants: &dyn Fn(Unusual, u64, Micros) -> bool,
@@ -226,29 +246,26 @@ impl Places {
         }
         match instance {
             Some(name) => {
-                let who = || Who::of(event, principal);
-                let instance = self.stay(event, name, seen, network, &who, wants, items);
-                self.guest(event, (name, instance), seen, network, &who, wants, items);
+                let instance = join_keys(seen.account, keys.session);
+                let place = (address, keys.source_ip, network);
+                let visit = Visit { event, seen, principal, name, instance, place };
+                self.stay(&visit, wants, items);
+                self.guest(&visit, wants, items);
             }
-            None => self.host(event, principal, seen, address),
+            None => self.host(event, principal, seen, keys.source_ip),
         }
     }
 
-    /// Notes the network of an instance; gives its key.
-    #[allow(clippy::too_many_arguments)]
+    /// Notes the network of an instance.
     fn stay(
         &mut self,
-        event: &Event<'_>,
-        name: &str,
-        seen: &Sighting,
-        network: Network,
-        who: &dyn Fn() -> Who,
+        visit: &Visit<'_>,
         wants: &dyn Fn(Unusual, u64, Micros) -> bool,
         items: &mut Vec<Item<Unusual>>,
-    ) -> u64 {
+    ) {
+        let Visit { event, seen, name, instance, place: (.., network), .. } = *visit;
         let tool =
             event.user_agent.map_or(0, |agent| key(agent.split('/').next().unwrap_or(agent)));
-        let instance = join_keys(seen.account, key(name));
         let stays = self.instances.touch(instance, seen.at, Vec::new);
         let is_first = match stays.iter_mut().find(|stay| stay.network == network) {
             Some(stay) => {
@@ -271,15 +288,14 @@ impl Places {
         let asks = event.operation.is_some_and(|name| name.contains("GetCallerIdentity"));
         let travels = stays.iter().any(|stay| is_away(stay.network, &stays[0]));
         let known = stays[0].first < self.settled;
+        let account = seen.account;
         if travels {
-            let account = seen.account;
-            let new = || Traveller { account, who: who(), name: name.into() };
+            let new = || Traveller { account, who: visit.who(), name: name.into() };
             self.travellers.touch(instance, seen.at, new);
         }
         if is_first || asks {
             let item = Item::new(event, Unusual::Place, 0, 1.0).observed(name);
-            let account = seen.account;
-            let moved = Move { instance, account, who: who(), network, asks, item };
+            let moved = Move { instance, account, who: visit.who(), network, asks, item };
             if known {
                 items.extend(signs_of_move(stays, &moved, false));
             }
@@ -288,27 +304,21 @@ impl Places {
         if travels && known {
             signs_of_use(stays, name, Micros::MAX, false, wants, items);
         }
-        instance
     }
 
     /// An instance at an address: evidence where people were known to work there before.
-    #[allow(clippy::too_many_arguments)]
     fn guest(
         &mut self,
-        event: &Event<'_>,
-        (name, instance): (&str, u64),
-        seen: &Sighting,
-        network: Network,
-        who: &dyn Fn() -> Who,
+        visit: &Visit<'_>,
         wants: &dyn Fn(Unusual, u64, Micros) -> bool,
         items: &mut Vec<Item<Unusual>>,
     ) {
-        let address = event.source_ip.unwrap_or_default();
+        let Visit { event, seen, name, instance, place: (address, key, network), .. } = *visit;
         let sign = |probability| {
             let text = format!("{name} behind {address}, where people work");
             Item::new(event, Unusual::Place, NEIGHBOUR, probability).observed(text)
         };
-        let host = self.addresses.touch(key(address), seen.at, Address::default);
+        let host = self.addresses.touch(key, seen.at, Address::default);
         // What happened this long ago has come, whatever comes late.
         let certain = slot_of(seen.at) * SLOT - MAX_LATENESS;
         let away = || is_stranger(self.instances.get(instance), network, certain);
@@ -326,22 +336,22 @@ impl Places {
             None if rank(&host.guests[MAX_GUESTS - 1]) <= (seen.at, seen.id) => return,
             None => drop(host.guests.pop()),
         }
-        let (account, item) = (seen.account, sign(1.0));
+        let (account, who, item) = (seen.account, visit.who(), sign(1.0));
         let at = host.guests.partition_point(|guest| rank(guest) < (seen.at, seen.id));
-        host.guests.insert(at, Guest { instance, account, who: who(), network, item });
+        host.guests.insert(at, Guest { instance, account, who, network, item });
         if host.user.is_some() {
-            self.meetings.touch(key(address), seen.at, || ());
+            self.meetings.touch(key, seen.at, || ());
         }
     }
 
     /// An address from which somebody works who is no instance.
-    fn host(&mut self, event: &Event<'_>, principal: &str, seen: &Sighting, address: &str) {
+    fn host(&mut self, event: &Event<'_>, principal: &str, seen: &Sighting, address: u64) {
         let browser = seen.tool.as_ref().is_some_and(|tool| tool.browser);
         let person = event.principal_kind == PrincipalKind::Human || principal.contains(":user/");
         if !browser && !person {
             return;
         }
-        let host = self.addresses.touch(key(address), seen.at, Address::default);
+        let host = self.addresses.touch(address, seen.at, Address::default);
         let before = (host.user, host.browser);
         let earliest = |known: Option<Micros>| Some(known.map_or(seen.at, |at| at.min(seen.at)));
         host.user = earliest(host.user);
@@ -349,7 +359,7 @@ impl Places {
             host.browser = earliest(host.browser);
         }
         if (host.user, host.browser) != before && !host.guests.is_empty() {
-            self.meetings.touch(key(address), seen.at, || ());
+            self.meetings.touch(address, seen.at, || ());
         }
     }
 
