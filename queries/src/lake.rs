@@ -29,7 +29,7 @@ use deltalake_core::logstore::{
 };
 use deltalake_core::operations::optimize::OptimizeType;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
-use deltalake_core::table::config::TablePropertiesExt;
+use deltalake_core::table::config::{TablePropertiesExt, TableProperty};
 use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError, ensure_table_uri};
 use futures::StreamExt;
 use object_store::path::Path;
@@ -53,6 +53,11 @@ const BLOCKING_THREADS: usize = 16;
 
 /// The partition columns of a table of events.
 pub const EVENT_PARTITIONS: [&str; 2] = ["day", "log"];
+
+/// Columns of which a file of events has a range of its own. In others it spans what there is, and
+/// ranges of all are what reading a table with many files takes most of its memory for.
+const EVENT_RANGES: [Column; 4] =
+    [Column::EventTime, Column::ReceivedAt, Column::Tenant, Column::PrincipalId];
 
 /// One Delta table.
 pub struct LakeTable {
@@ -187,7 +192,7 @@ impl LakeTable {
                     Ok(())
                 }
                 Err(cause) => {
-                    // What is there of the files is removed by maintenance where this does not do it.
+                    // What may be left of the files is in no table: nobody reads it.
                     let _ = writer.abort().await;
                     Err(cause)
                 }
@@ -228,7 +233,7 @@ impl LakeTable {
 
     /// Gives up files that are not to be committed.
     pub fn abort(&self, files: Files) {
-        // What stays is removed by maintenance.
+        // What may be left of them is in no table: nobody reads it.
         let _ = self.threads.block_on(files.0.abort());
     }
 
@@ -237,7 +242,12 @@ impl LakeTable {
         let wanted: StructType = schema.as_ref().try_into_kernel()?;
         let Ok(snapshot) = self.table.snapshot() else {
             let create = self.table.create().with_columns(wanted.fields().cloned());
-            self.table = create.with_partition_columns(self.partitions.iter().copied()).await?;
+            let property = TableProperty::DataSkippingStatsColumns.as_ref();
+            let judged = self.judged().map(|columns| (property, Some(columns.join(","))));
+            self.table = create
+                .with_partition_columns(self.partitions.iter().copied())
+                .with_configuration(judged)
+                .await?;
             return Ok(());
         };
         let known = snapshot.schema();
@@ -254,9 +264,16 @@ impl LakeTable {
         let indexed = self.table.snapshot().map_err(lake)?.table_config().num_indexed_cols();
         let properties = Some(parquet_properties());
         let rows = Some(SLICE_ROWS);
+        let judged = self.judged();
         let config =
-            WriterConfig::new(Arc::clone(schema), names, properties, None, rows, indexed, None);
+            WriterConfig::new(Arc::clone(schema), names, properties, None, rows, indexed, judged);
         Ok(DeltaWriter::new(self.table.object_store(), config))
+    }
+
+    /// The columns by whose range a whole file can be left out; `None` for all.
+    fn judged(&self) -> Option<Vec<String>> {
+        let of_events = !self.partitions.is_empty();
+        of_events.then(|| EVENT_RANGES.map(|column| column.name().to_owned()).to_vec())
     }
 
     /// Merges small files, and removes files that no reader has needed for `kept`.
