@@ -1,17 +1,19 @@
 //! The one thread that writes the journal: repeats out, a group to disk, then everybody is told.
 
 use super::dispatch::Mailbox;
-use super::horizon::Horizon;
+use super::horizon::{Horizon, Waiting};
 use super::intake::Prepared;
 use super::outbox::Outbox;
 use super::stats::Stats;
 use crate::journal::encoded::Encoded;
 use crate::journal::entry::Head;
 use crate::journal::{Body, Journal, JournalError, Ledger};
-use std::sync::Arc;
+use crate::pipeline::lock;
+use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use telltale_ingest::sources::Refusal;
 use telltale_schema::{EventBatch, Micros};
 use tokio::sync::mpsc::Receiver;
@@ -22,6 +24,10 @@ use tracing::{error, info};
 const GROUP_BYTES: usize = 32 << 20;
 /// Entries of a group.
 const GROUP_ENTRIES: usize = 1024;
+
+/// How often is written what files of ids hold: what went there since is read from the lake at a
+/// start.
+const INDEX_INTERVAL: Duration = Duration::from_secs(20);
 
 /// What the committer is asked to do.
 pub enum Request {
@@ -57,6 +63,9 @@ pub struct Stored {
 pub struct Committer {
     pub journal: Journal,
     pub horizon: Horizon,
+    /// Where an index of the ids in files waits to be settled, and when the last was put there.
+    pub ids: Arc<Mutex<Option<Waiting>>>,
+    pub indexed: Instant,
     pub outbox: Arc<Outbox>,
     /// Where findings go once they are in the journal: one for each sink.
     pub mailboxes: Vec<Arc<Mailbox>>,
@@ -114,6 +123,21 @@ impl Committer {
             );
         }
         self.commit(Vec::new());
+        if let Err(cause) = self.index(true) {
+            error!(%cause, "ids of stored events cannot be moved to disk; the next start reads them from the lake");
+        }
+    }
+
+    /// Lets an index of the ids in files be written, where it is time.
+    fn index(&mut self, is_last: bool) -> io::Result<()> {
+        let is_due = self.indexed.elapsed() >= INDEX_INTERVAL;
+        if is_last || is_due || self.horizon.is_unsaid() {
+            if let Some(index) = self.horizon.waiting()? {
+                *lock(&self.ids) = Some(index);
+            }
+            self.indexed = Instant::now();
+        }
+        Ok(())
     }
 
     fn commit(&mut self, group: Vec<Store>) {
@@ -142,7 +166,7 @@ impl Committer {
                     info!("the journal can be written again");
                     self.failing = false;
                 }
-                if let Err(cause) = self.horizon.keep() {
+                if let Err(cause) = self.horizon.keep().and_then(|()| self.index(false)) {
                     error!(%cause, "ids of stored events cannot be moved to disk; they stay in memory");
                 }
                 for (number, candidate) in (first..).zip(candidates) {

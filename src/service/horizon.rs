@@ -7,15 +7,21 @@
 //! for the longest goes to a file, sorted; a Bloom filter in memory says of most ids that they are
 //! not there. Filters have a room of their own: those of the slots left alone for the longest go
 //! first, and what is looked for there is looked for in the file.
+//!
+//! The files outlive the process: `index` says what is in them. `runs` ids in a file.
 
-use fastbloom::BloomFilter;
+mod index;
+mod runs;
+
+pub use index::Waiting;
+
+use runs::{Files, IdFile, Run};
 use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use telltale_schema::time::{HOUR, MINUTE, UNKNOWN};
+use telltale_schema::time::{MINUTE, UNKNOWN};
 use telltale_schema::{EventBatch, EventId, Micros};
 
 /// The time that one slot stands for.
@@ -27,8 +33,11 @@ const PARTS: usize = 16;
 const MOMENT_IDS: usize = 1 << 17;
 /// Bytes that filters take together.
 const FILTER_BYTES: usize = 64 << 20;
-/// Ids that a filter takes for one of its own, though they are not.
-const FALSE_POSITIVES: f64 = 0.01;
+/// Bytes of an id.
+const ID: u64 = size_of::<EventId>() as u64;
+/// Ids that may be added before those that are still in memory go to a file, in terms of those that
+/// memory has room for: so much is read from the lake at a start.
+const LATEST: u64 = 4;
 
 /// The ids within the horizon.
 pub struct Horizon {
@@ -40,16 +49,27 @@ pub struct Horizon {
     filter_bytes: usize,
     /// Ids that go to a file in a moment.
     moment_ids: usize,
-    /// Where slots go that memory has no room for.
-    folder: PathBuf,
-    /// The file that is written to, and the hour of receipt that it was begun in.
-    file: Option<(i64, Arc<File>)>,
+    /// Where ids go that memory has no room for.
+    files: Files,
     slots: BTreeMap<i64, Slot>,
     in_memory: usize,
     newest_event: Micros,
     newest_received: Micros,
     /// What the current group added, to be taken back if it fails.
     added: Vec<(i64, EventId)>,
+    /// Ids that were ever added.
+    total: u64,
+    /// What no index says: something went to a file, or came before the time that it begins with.
+    unsaid: Unsaid,
+}
+
+/// Why another index is to be written.
+#[derive(Default)]
+struct Unsaid {
+    spilled: bool,
+    early: bool,
+    /// From when on was received what the last index does not name.
+    since: Option<Micros>,
 }
 
 #[derive(Default)]
@@ -62,6 +82,8 @@ struct Slot {
 #[derive(Default)]
 struct Part {
     ids: FxHashSet<EventId>,
+    /// How many ids were added before the first of them, and when the earliest was received.
+    first: Option<(u64, Micros)>,
     runs: Vec<Run>,
 }
 
@@ -75,13 +97,14 @@ impl Horizon {
             max_in_memory,
             filter_bytes: FILTER_BYTES,
             moment_ids: MOMENT_IDS,
-            folder,
-            file: None,
+            files: Files::new(folder),
             slots: BTreeMap::new(),
             in_memory: 0,
             newest_event: Micros::MIN,
             newest_received: Micros::MIN,
             added: Vec::new(),
+            total: 0,
+            unsaid: Unsaid::default(),
         }
     }
 
@@ -119,7 +142,12 @@ impl Horizon {
         };
         if !known {
             let slot = self.slots.entry(at).or_default();
-            slot.parts[part_of(id)].ids.insert(id);
+            let part = &mut slot.parts[part_of(id)];
+            part.ids.insert(id);
+            let (_, earliest) = part.first.get_or_insert((self.total, received_at));
+            *earliest = received_at.min(*earliest);
+            self.total += 1;
+            self.unsaid.early |= self.unsaid.since.is_some_and(|since| received_at < since);
             // By the latest clock: one that is set back makes nothing old.
             slot.touched = self.newest_received;
             self.in_memory += 1;
@@ -150,13 +178,43 @@ impl Horizon {
             let Some(slot) = held.min_by_key(|slot| slot.touched) else { break };
             // All of what is soon done, else a part.
             let parts = if slot.in_memory() <= self.moment_ids { PARTS } else { 1 };
-            let file = file_of(&mut self.file, &self.folder, self.newest_received)?;
+            let file = self.files.at(self.newest_received)?;
             for _ in 0..parts {
                 self.in_memory -= slot.spill(&file)?;
             }
+            self.unsaid.spilled = true;
             self.bound_filters();
         }
         Ok(())
+    }
+
+    /// Whether the last index would lead to less than all ids.
+    pub fn is_unsaid(&self) -> bool {
+        self.unsaid.early
+    }
+
+    /// What the files hold, where no index says so yet: to be written beside them. Ids that have been
+    /// in memory for long go to a file first.
+    ///
+    /// Errors: as for [`Horizon::keep`].
+    pub fn waiting(&mut self) -> io::Result<Option<Waiting>> {
+        if !self.unsaid.spilled && !self.unsaid.early {
+            return Ok(None);
+        }
+        let room = LATEST.saturating_mul(self.max_in_memory as u64);
+        let before = self.total.saturating_sub(room);
+        let file = self.files.at(self.newest_received)?;
+        for part in self.slots.values_mut().flat_map(|slot| &mut slot.parts) {
+            if part.first.is_some_and(|(number, _)| number < before) {
+                self.in_memory -= part.spill(&file)?;
+            }
+        }
+        self.bound_filters();
+        let parts = self.slots.values().flat_map(|slot| &slot.parts);
+        let since = parts.filter_map(|part| part.first).map(|(_, at)| at).min();
+        let since = since.unwrap_or(self.newest_received);
+        self.unsaid = Unsaid { since: Some(since), ..Unsaid::default() };
+        Ok(Some(Waiting::of(self, since)))
     }
 
     /// Drops filters where they have outgrown their room.
@@ -233,116 +291,30 @@ impl Slot {
     }
 
     /// Moves the largest part to a file; how many ids that were.
-    fn spill(&mut self, file: &Arc<File>) -> io::Result<usize> {
+    fn spill(&mut self, file: &Arc<IdFile>) -> io::Result<usize> {
         let largest = self.parts.iter_mut().max_by_key(|part| part.ids.len());
-        let Some(part) = largest.filter(|part| !part.ids.is_empty()) else { return Ok(0) };
-        let ids = part.ids.len();
-        part.runs.push(Run::write(file, &part.ids)?);
-        part.ids = FxHashSet::default();
+        largest.map_or(Ok(0), |part| part.spill(file))
+    }
+}
+
+impl Part {
+    /// Moves what is in memory to a file; how many ids that were.
+    fn spill(&mut self, file: &Arc<IdFile>) -> io::Result<usize> {
+        let ids = self.ids.len();
+        if ids > 0 {
+            self.runs.push(Run::write(file, &self.ids)?);
+            self.ids = FxHashSet::default();
+        }
+        self.first = None;
         Ok(ids)
     }
-}
-
-/// The file to write to at `now`: one for each hour, so that there are few, and each is gone when
-/// its slots are forgotten, or the process is.
-fn file_of(
-    current: &mut Option<(i64, Arc<File>)>,
-    folder: &Path,
-    now: Micros,
-) -> io::Result<Arc<File>> {
-    let hour = now.div_euclid(HOUR);
-    match current {
-        Some((begun, file)) if *begun == hour => Ok(Arc::clone(file)),
-        other => {
-            std::fs::create_dir_all(folder)?;
-            let file = Arc::new(tempfile::tempfile_in(folder)?);
-            *other = Some((hour, Arc::clone(&file)));
-            Ok(file)
-        }
-    }
-}
-
-/// Sorted ids in a file.
-struct Run {
-    file: Arc<File>,
-    /// Ids before them in the file.
-    start: u64,
-    ids: u64,
-    filter: Option<BloomFilter>,
-}
-
-const ID: u64 = size_of::<EventId>() as u64;
-
-impl Run {
-    fn write(file: &Arc<File>, ids: &FxHashSet<EventId>) -> io::Result<Self> {
-        let mut sorted: Vec<EventId> = ids.iter().copied().collect();
-        sorted.sort_unstable();
-        // What an attempt that failed left behind is written over, up to a whole id.
-        let mut end = file.as_ref();
-        let start = end.seek(SeekFrom::End(0))?.div_ceil(ID);
-        end.seek(SeekFrom::Start(start * ID))?;
-        let mut filter = BloomFilter::with_false_pos(FALSE_POSITIVES).expected_items(sorted.len());
-        let mut out = BufWriter::new(end);
-        for id in &sorted {
-            filter.insert_hash(spread(*id));
-            out.write_all(&id.0)?;
-        }
-        out.flush()?;
-        let ids = sorted.len() as u64;
-        Ok(Self { file: Arc::clone(file), start, ids, filter: Some(filter) })
-    }
-
-    fn holds(&self, id: EventId) -> io::Result<bool> {
-        match &self.filter {
-            Some(filter) if !filter.contains_hash(spread(id)) => Ok(false),
-            _ => self.find(id),
-        }
-    }
-
-    /// Ids of one part lie evenly between its first and its last possible one: the first look is
-    /// close.
-    fn find(&self, id: EventId) -> io::Result<bool> {
-        use std::os::unix::fs::FileExt;
-        let [first, second, third, fourth, fifth, ..] = id.0;
-        let within = u64::from_be_bytes([0, 0, 0, first, second, third, fourth, fifth])
-            % ((1 << 40) / PARTS as u64);
-        let (mut low, mut high) = (0, self.ids);
-        let mut guess = ((u128::from(within) * u128::from(self.ids) * PARTS as u128) >> 40) as u64;
-        let mut reach = 64;
-        while low < high {
-            // An ever wider window around the guess, then halves of it.
-            let at = guess.clamp(low, high - 1);
-            let mut found = EventId::default();
-            self.file.read_exact_at(&mut found.0, (self.start + at) * ID)?;
-            match found.cmp(&id) {
-                std::cmp::Ordering::Equal => return Ok(true),
-                std::cmp::Ordering::Less => {
-                    low = at + 1;
-                    guess = if high - low > reach { low + reach } else { low + (high - low) / 2 };
-                }
-                std::cmp::Ordering::Greater => {
-                    high = at;
-                    guess = if high - low > reach { high - reach } else { low + (high - low) / 2 };
-                }
-            }
-            reach = (reach * 2).min(self.ids);
-        }
-        Ok(false)
-    }
-}
-
-/// The bytes of an id that its place in a run does not depend on.
-fn spread(id: EventId) -> u64 {
-    let [.., a, b, c, d, e, f, g, h] = id.0;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
-    use telltale_schema::time::DAY;
+    use telltale_schema::time::{DAY, HOUR};
     use telltale_schema::{Event, EventBuilder};
 
     fn batch(events: &[(u16, i64)]) -> EventBatch {
@@ -380,34 +352,77 @@ mod tests {
         #[test]
         fn within_the_horizon_every_id_is_new_once(
             groups in prop::collection::vec(
-                (prop::collection::vec(0u16..400, 1..60), any::<bool>()), 1..40),
+                (prop::collection::vec(0u16..400, 1..60), any::<bool>(), 0u8..6, 0i64..20), 1..40),
             room in 1usize..300,
             filter_bytes in prop::sample::select(vec![0, 100, FILTER_BYTES]),
             moment_ids in prop::sample::select(vec![0, 20, MOMENT_IDS]),
         ) {
             let folder = tempfile::tempdir().unwrap();
-            let mut horizon = Horizon::new(DAY, room, folder.path().to_owned());
-            (horizon.filter_bytes, horizon.moment_ids) = (filter_bytes, moment_ids);
-            let mut stored = BTreeSet::new();
-            for (ids, succeeds) in groups {
+            let new = || {
+                let mut horizon = Horizon::new(DAY, room, folder.path().to_owned());
+                (horizon.filter_bytes, horizon.moment_ids) = (filter_bytes, moment_ids);
+                horizon
+            };
+            let mut horizon = new();
+            let mut stored = BTreeMap::new();
+            for (step, (ids, succeeds, end, late)) in (1..).zip(groups) {
                 let events: Vec<_> = ids.iter().map(|id| (*id, 1 + i64::from(*id % 7) * HOUR)).collect();
-                let fresh = horizon.add(&batch(&events), 100 * HOUR).unwrap();
+                // Clocks are set back now and then.
+                let received_at = 100 * HOUR + step - late;
+                let fresh = horizon.add(&batch(&events), received_at).unwrap();
                 let mut tried = stored.clone();
                 for (id, fresh) in ids.iter().zip(fresh) {
-                    prop_assert_eq!(tried.insert(*id), fresh);
+                    prop_assert_eq!(!tried.contains_key(id), fresh);
+                    tried.entry(*id).or_insert(received_at);
                 }
                 if succeeds {
                     horizon.keep().unwrap();
                     stored = tried;
-                    prop_assert!(horizon.in_memory <= room);
+                    prop_assert!(horizon.in_memory <= room.max(16));
                     let filters = horizon.slots.values().map(Slot::filter_bytes).sum::<usize>();
                     prop_assert!(filters <= filter_bytes);
                 } else {
                     horizon.take_back_to(0);
                 }
+                if (end < 2 || horizon.is_unsaid())
+                    && let Some(waiting) = horizon.waiting().unwrap()
+                {
+                    waiting.settle(7).unwrap();
+                }
+                if end == 1 {
+                    // The process ends; the lake has everything that was stored.
+                    horizon = new();
+                    let since = horizon.load(7).unwrap_or(Micros::MIN);
+                    for (id, received_at) in stored.iter().filter(|(_, at)| **at >= since) {
+                        horizon.note(id_of(*id), 1 + i64::from(*id % 7) * HOUR, *received_at).unwrap();
+                    }
+                    horizon.keep().unwrap();
+                }
                 prop_assert_eq!(horizon.len(), stored.len());
             }
         }
+    }
+
+    #[test]
+    fn files_of_ids_are_not_used_for_a_lake_that_lost_what_it_had_nor_for_a_longer_horizon() {
+        let folder = tempfile::tempdir().unwrap();
+        let new = |span| Horizon::new(span, 16, folder.path().to_owned());
+        let write = || {
+            let mut horizon = new(DAY);
+            let events: Vec<_> = (0..100).map(|id| (id, 1)).collect();
+            horizon.add(&batch(&events), 1).unwrap();
+            horizon.keep().unwrap();
+            horizon.waiting().unwrap().expect("memory is full").settle(7).unwrap();
+        };
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        write();
+        assert!(new(DAY).load(7).is_some());
+        assert_eq!(files(), 2, "ids and index");
+        assert!(new(DAY).load(6).is_none());
+        assert_eq!(files(), 0);
+        write();
+        assert!(new(2 * DAY).load(7).is_none());
+        assert_eq!(files(), 0);
     }
 
     #[test]

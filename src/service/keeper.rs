@@ -1,10 +1,11 @@
 //! The thread that moves what the journal holds into the lake, and drops what nobody needs twice.
 
+use super::horizon;
 use super::lake::Lake;
 use super::reload::news;
 use super::snapshot::{self, Waiting};
 use super::stats::Stats;
-use crate::config::{Retention, Service as Settings};
+use crate::config::Service as Settings;
 use crate::journal::disk::Disk;
 use crate::journal::tables::{self, Numbered};
 use crate::journal::{DeadLetter, Entry, Reader, drop_segments};
@@ -36,16 +37,12 @@ pub struct Keeper {
     pub stats: Arc<Stats>,
     /// How long entries wait before they are moved.
     pub interval: Duration,
-    /// How often small files are merged.
-    pub maintenance: Duration,
-    /// How long files stay that the tables have done with, for readers that are at it.
-    pub file_retention: Duration,
-    /// How long events stay.
-    pub retention: Retention,
-    /// Where those come from when they change.
+    /// Where that comes from when it changes.
     pub settings: watch::Receiver<Settings>,
     /// Where a snapshot waits to be settled.
     pub snapshot: Arc<Mutex<Option<Waiting>>>,
+    /// Where an index of the ids in files does.
+    pub ids: Arc<Mutex<Option<horizon::Waiting>>>,
     /// Number of the last entry that the snapshot on disk covers.
     pub covered: u64,
     /// The same for each sink.
@@ -75,13 +72,11 @@ struct Commit {
 impl Keeper {
     /// Runs until the other end of `stop` is gone, and writes the last snapshot.
     pub fn run(mut self, stop: &Receiver<()>) {
-        let (mut failing, mut flushed, mut maintained) = (false, Instant::now(), Instant::now());
+        let (mut failing, mut flushed) = (false, Instant::now());
         while stop.recv_timeout(TICK.min(self.interval)) == Err(RecvTimeoutError::Timeout) {
             self.save();
             if let Some(settings) = news(&mut self.settings) {
                 self.interval = settings.flush_interval;
-                self.maintenance = settings.maintenance_interval;
-                self.file_retention = settings.file_retention;
             }
             if flushed.elapsed() < self.interval {
                 continue;
@@ -102,20 +97,21 @@ impl Keeper {
                 }
             }
             flushed = Instant::now();
-            if !failing && maintained.elapsed() >= self.maintenance {
-                maintained = Instant::now();
-                let forgotten = self.lake.forget(&self.retention, crate::commands::now());
-                if let Err(cause) = forgotten.and_then(|()| self.lake.maintain(self.file_retention))
-                {
-                    error!(%cause, "small files of the lake cannot be merged, nor days deleted that are over; they stay as they are");
-                }
-            }
         }
         self.save();
     }
 
-    /// Settles the snapshot that waits, if one does. The detectors write no other meanwhile.
+    /// Settles what waits for it.
     fn save(&mut self) {
+        let index = lock(&self.ids).take();
+        if let Some(Err(cause)) = index.map(|index| index.settle(self.looked_at[0])) {
+            error!(%cause, "what files of ids hold cannot be written; the next start reads them from the lake");
+        }
+        self.save_snapshot();
+    }
+
+    /// Settles the snapshot, if one waits. The detectors write no other meanwhile.
+    fn save_snapshot(&mut self) {
         let mut waiting = lock(&self.snapshot);
         let Some(Waiting { entry, new }) = waiting.take() else { return };
         match new.settle() {
@@ -138,8 +134,9 @@ impl Keeper {
 
     /// Moves everything that is there, commit by commit.
     fn turn(&mut self) -> Result<()> {
-        // A reader ends with what was there when it began; if that was much, there is more by then.
-        while self.pass()? >= CHUNK_BYTES {}
+        // A reader ends with what was there when it began; what came meanwhile waits for its turn
+        // unless this was so much that the lake would fall behind.
+        while self.pass()? >= COMMIT_BYTES {}
         Ok(())
     }
 

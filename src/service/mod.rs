@@ -5,7 +5,8 @@
 //! to the journal · `dispatch` findings from there to the sinks · `keeper` journal to `lake` ·
 //! `snapshot` what detectors know, in a file · `kept` such files · `recovery` all of it read at the
 //! start · `stats` metrics · `measure` SLIs among them · `process` what the system says of it ·
-//! `traces` spans for a collector · `server` HTTP · `reload` what may change meanwhile · `sources` what is read, by the configuration.
+//! `traces` spans for a collector · `server` HTTP · `reload` what may change meanwhile · `sources`
+//! what is read, by the configuration · `upkeep` small files of the lake merged, old days deleted.
 
 pub mod committer;
 pub mod dispatch;
@@ -25,6 +26,7 @@ pub mod snapshot;
 pub mod sources;
 pub mod stats;
 pub mod traces;
+pub mod upkeep;
 pub mod watcher;
 
 use crate::config::{Config, Service as Settings};
@@ -55,6 +57,7 @@ use telltale_ingest::sources::Limits;
 use tokio::sync::{mpsc, watch};
 use traces::Traces;
 use tracing::{info, warn};
+use upkeep::Upkeep;
 use watcher::Watcher;
 
 /// Deliveries that wait for the committer.
@@ -167,18 +170,16 @@ impl Service {
         self.stats.detected_entry.set(last);
         let (requests, waiting) = mpsc::channel(WAITING);
         let (detectors, unseen) = sync_channel(UNSEEN);
-        let snapshot = Arc::default();
+        let (snapshot, ids) = (Arc::default(), Arc::default());
         let keeper = Keeper {
             disk,
             looked_at: flushed,
             lake,
             stats: Arc::clone(&self.stats),
             interval: settings.flush_interval,
-            maintenance: settings.maintenance_interval,
-            file_retention: settings.file_retention,
-            retention: config.lake.retention.clone(),
             settings: changed.clone(),
             snapshot: Arc::clone(&snapshot),
+            ids: Arc::clone(&ids),
             covered: 0,
             dispatched: dispatchers.iter().map(Dispatcher::noted).collect(),
         };
@@ -207,6 +208,8 @@ impl Service {
         let committer = Committer {
             journal,
             horizon,
+            ids,
+            indexed: Instant::now(),
             outbox,
             mailboxes: mailboxes.clone(),
             stats: Arc::clone(&self.stats),
@@ -219,6 +222,15 @@ impl Service {
         let committer = thread("journal", move || committer.run(waiting))?;
         let (stop_keeper, stopped) = channel();
         let keeper = thread("lake", move || keeper.run(&stopped))?;
+        let upkeep = Upkeep {
+            data: self.data.clone(),
+            place: config.lake.clone(),
+            interval: settings.maintenance_interval,
+            file_retention: settings.file_retention,
+            settings: changed.clone(),
+        };
+        let (stop_upkeep, stopped) = channel();
+        thread("upkeep", move || upkeep.run(&stopped))?;
         let measure = Measure {
             data: self.data.clone(),
             stats: Arc::clone(&self.stats),
@@ -230,7 +242,8 @@ impl Service {
         thread("slis", move || measure.run(&stopped))?;
         let sinks = dispatchers.into_iter().map(|sink| thread("sink", move || sink.run()));
         let sinks = sinks.collect::<Result<_>>()?;
-        Ok(Running { committer, sinks, mailboxes, keeper, stop_keeper, stop_measure, changes })
+        let helpers = [stop_upkeep, stop_measure];
+        Ok(Running { committer, sinks, mailboxes, keeper, stop_keeper, helpers, changes })
     }
 }
 
@@ -241,8 +254,8 @@ pub struct Running {
     mailboxes: Vec<Arc<Mailbox>>,
     keeper: JoinHandle<()>,
     stop_keeper: Sender<()>,
-    /// What it computes is nobody's loss, so it is not waited for.
-    stop_measure: Sender<()>,
+    /// What stops the threads whose work is nobody's loss: they are not waited for.
+    helpers: [Sender<()>; 2],
     /// What tells the threads of new settings.
     changes: watch::Sender<Settings>,
 }
@@ -270,7 +283,7 @@ impl Running {
         // A sink that is still at it ends with the process.
         let finished = self.sinks.into_iter().filter(JoinHandle::is_finished);
         let sinks = finished.map(JoinHandle::join).fold(true, |sound, sink| sound & sink.is_ok());
-        drop((self.stop_keeper, self.stop_measure));
+        drop((self.stop_keeper, self.helpers));
         self.keeper.join().is_ok() && committer.is_ok() && sinks
     }
 }

@@ -20,6 +20,9 @@ use tracing::warn;
 /// Entries that wait for the detectors while the journal is read.
 const UNSEEN: usize = 16;
 
+/// Ids that are read from the lake before those that memory has no room for go to files.
+const KEPT_AT_ONCE: usize = 1 << 16;
+
 /// What a data folder says.
 pub struct Recovered {
     pub state: State,
@@ -63,18 +66,30 @@ pub fn recover(
         state.totals = totals.map(|l| ((l.source.clone(), l.partition.clone()), l)).collect();
         unwritten.extend(snapshot.unwritten.into_iter().map(by_id));
         in_lake = lake.events.flushed()?;
-        // An hour more, because the horizon forgets whole hours.
-        let since = |newest: Micros| newest.saturating_sub(horizon.span()).saturating_sub(HOUR);
-        let (event, received) = (since(newest_event), since(newest_received));
-        let mut result = Ok(());
+        // An hour more, because the horizon forgets whole slots.
+        let span = horizon.span().saturating_add(HOUR);
+        let since = |newest: Micros| newest.saturating_sub(span);
+        let (event, received) = match horizon.load(in_lake) {
+            // The files have the others.
+            Some(since) => (Micros::MAX, since),
+            None => (since(newest_event), since(newest_received)),
+        };
+        let (mut result, mut noted) = (Ok(()), 0usize);
         lake.events
             .recent(event, received, |id, time, received_at| {
+                noted += 1;
                 if result.is_ok() {
                     result = horizon.note(id, time, received_at).map(|_| ());
+                }
+                if result.is_ok() && noted.is_multiple_of(KEPT_AT_ONCE) {
+                    result = horizon.keep();
                 }
             })
             .context("the ids of stored events cannot be read from the lake")?;
         result.and_then(|()| horizon.keep()).context("the ids of stored events cannot be kept")?;
+    } else {
+        // All of them are in the journal.
+        horizon.begin();
     }
     let covered = state.entry;
     let from = if relearns { 1 } else { covered.min(in_lake) + 1 };
