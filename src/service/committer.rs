@@ -5,6 +5,7 @@ use super::horizon::{Horizon, Waiting};
 use super::intake::Prepared;
 use super::outbox::Outbox;
 use super::stats::Stats;
+use crate::config::Service as Settings;
 use crate::journal::encoded::Encoded;
 use crate::journal::entry::Head;
 use crate::journal::{Body, Journal, JournalError, Ledger};
@@ -13,10 +14,11 @@ use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use telltale_ingest::sources::Refusal;
 use telltale_schema::{EventBatch, Micros};
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{error, info};
 
@@ -24,10 +26,6 @@ use tracing::{error, info};
 const GROUP_BYTES: usize = 32 << 20;
 /// Entries of a group.
 const GROUP_ENTRIES: usize = 1024;
-
-/// How often is written what files of ids hold: what went there since is read from the lake at a
-/// start.
-const INDEX_INTERVAL: Duration = Duration::from_secs(20);
 
 /// What the committer is asked to do.
 pub enum Request {
@@ -66,6 +64,8 @@ pub struct Committer {
     /// Where an index of the ids in files waits to be settled, and when the last was put there.
     pub ids: Arc<Mutex<Option<Waiting>>>,
     pub indexed: Instant,
+    /// How often one is put there: as often as what detectors know is saved.
+    pub settings: watch::Receiver<Settings>,
     pub outbox: Arc<Outbox>,
     /// Where findings go once they are in the journal: one for each sink.
     pub mailboxes: Vec<Arc<Mailbox>>,
@@ -130,7 +130,7 @@ impl Committer {
 
     /// Lets an index of the ids in files be written, where it is time.
     fn index(&mut self, is_last: bool) -> io::Result<()> {
-        let is_due = self.indexed.elapsed() >= INDEX_INTERVAL;
+        let is_due = self.indexed.elapsed() >= self.settings.borrow().snapshot_interval;
         if is_last || is_due || self.horizon.is_unsaid() {
             if let Some(index) = self.horizon.waiting()? {
                 *lock(&self.ids) = Some(index);

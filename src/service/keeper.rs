@@ -49,6 +49,8 @@ pub struct Keeper {
     pub dispatched: Vec<Arc<AtomicU64>>,
     /// Number of the last entry that each table has looked at.
     pub looked_at: [u64; 3],
+    /// Number of the last entry that the table of events says it holds.
+    pub in_lake: u64,
 }
 
 /// How often the thread looks whether there is something to do.
@@ -104,7 +106,7 @@ impl Keeper {
     /// Settles what waits for it.
     fn save(&mut self) {
         let index = lock(&self.ids).take();
-        if let Some(Err(cause)) = index.map(|index| index.settle(self.looked_at[0])) {
+        if let Some(Err(cause)) = index.map(|index| index.settle(self.in_lake)) {
             error!(%cause, "what files of ids hold cannot be written; the next start reads them from the lake");
         }
         self.save_snapshot();
@@ -126,7 +128,9 @@ impl Keeper {
     /// After a failure: what was written may be in the lake all the same.
     fn catch_up(&mut self) -> Result<()> {
         self.lake.refresh()?;
-        for (looked_at, flushed) in self.looked_at.iter_mut().zip(self.lake.flushed()?) {
+        let flushed = self.lake.flushed()?;
+        self.in_lake = flushed[0];
+        for (looked_at, flushed) in self.looked_at.iter_mut().zip(flushed) {
             *looked_at = flushed.max(*looked_at);
         }
         Ok(())
@@ -240,6 +244,7 @@ impl Keeper {
         let Commit { files, findings, dead_letters, last, .. } = commit;
         if let Some(files) = files {
             self.lake.events.commit(files, last)?;
+            self.in_lake = last;
         }
         self.looked_at[0] = last;
         if !findings.is_empty() {

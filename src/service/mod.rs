@@ -174,6 +174,7 @@ impl Service {
         let keeper = Keeper {
             disk,
             looked_at: flushed,
+            in_lake: flushed[0],
             lake,
             stats: Arc::clone(&self.stats),
             interval: settings.flush_interval,
@@ -210,6 +211,7 @@ impl Service {
             horizon,
             ids,
             indexed: Instant::now(),
+            settings: changed.clone(),
             outbox,
             mailboxes: mailboxes.clone(),
             stats: Arc::clone(&self.stats),

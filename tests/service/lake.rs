@@ -64,6 +64,45 @@ fn a_lake_in_an_object_store_loses_nothing_while_that_fails_or_the_service_is_ki
 }
 
 #[test]
+fn repeats_are_known_after_a_kill_by_ids_in_files_and_without_those_by_the_lake() {
+    const EVENTS: usize = 4000;
+    let site = Site::new(&[]);
+    let ids = site.data().join("ids");
+    let mut service = site.start();
+    let damages: [(&str, &dyn Fn()); 3] = [
+        ("no damage", &|| ()),
+        ("files without an index", &|| fs::remove_file(ids.join("index")).expect("it is there")),
+        ("a file that is cut", &|| {
+            let files =
+                fs::read_dir(&ids).expect("it is a folder").map(|file| file.unwrap().path());
+            for file in files.filter(|file| file.extension().is_some_and(|it| it == "ids")) {
+                fs::File::options().write(true).open(file).unwrap().set_len(16).unwrap();
+            }
+        }),
+    ];
+    for (name, damage) in damages {
+        for begin in (0..EVENTS).step_by(500) {
+            post(&service, begin..begin + 500);
+        }
+        let is_indexed = || {
+            post(&service, 0..1);
+            ids.join("index").exists()
+        };
+        wait_until("an index of the ids", is_indexed, || site.said());
+        wait_for_lake(&site, &service);
+        service.kill();
+        damage();
+        service = site.start();
+        post(&service, 0..EVENTS);
+        wait_for_lake(&site, &service);
+        assert_eq!(count(&site), EVENTS as u64, "{name}");
+    }
+    service.stop();
+    assert!(site.said().contains("not all in their files"), "{}", site.said());
+    assert_eq!(site.status()["residue"].as_u64(), Some(0));
+}
+
+#[test]
 fn a_start_that_cannot_reach_the_object_store_says_so() {
     let s3 = S3::start();
     s3.fail(503);

@@ -11,13 +11,14 @@ const BINARY: &str = env!("CARGO_BIN_EXE_telltale");
 /// How long a start, an answer or an end is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Everything happens every moment, so that a kill falls into any of it. Merged files stay for as
-/// long as a query may take.
+/// Everything happens every moment, so that a kill falls into any of it, and memory has room for few
+/// ids. Merged files stay for as long as a query may take.
 const RESTLESS: &str = r#"
 [service]
 flush_interval = "200ms"
 snapshot_interval = "100ms"
 segment_bytes = 200000
+duplicate_ids = 500
 maintenance_interval = "1s"
 file_retention = "20s"
 "#;

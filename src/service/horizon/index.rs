@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use telltale_schema::Micros;
-use tracing::warn;
+use tracing::{info, warn};
 
 const KIND: Kind = Kind { magic: *b"ttid", format: 1 };
 
@@ -96,8 +96,14 @@ impl Horizon {
     pub fn load(&mut self, in_lake: u64) -> Option<Micros> {
         let since = match kept::read::<Index>(&path(&self.files.folder), &KIND) {
             Ok(None) => None,
-            // A longer horizon than before, or a lake that has lost what it had.
-            Ok(Some((index, _))) if index.span < self.span || index.in_lake > in_lake => None,
+            Ok(Some((index, _))) if index.in_lake > in_lake => {
+                warn!("the lake has lost what it had; only what it has is known as stored");
+                None
+            }
+            Ok(Some((index, _))) if index.span < self.span => {
+                info!("`duplicate_horizon` is longer than it was; what is stored is read from the lake");
+                None
+            }
             Ok(Some((index, _))) => self.take(&index).map_err(|cause| {
                 warn!(%cause, "the ids of stored events are not all in their files; they are read from the lake");
             }).ok(),
