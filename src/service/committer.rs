@@ -132,10 +132,10 @@ impl Committer {
     fn index(&mut self, is_last: bool) -> io::Result<()> {
         let is_due = self.indexed.elapsed() >= self.settings.borrow().snapshot_interval;
         if is_last || is_due || self.horizon.is_unsaid() {
+            self.indexed = Instant::now();
             if let Some(index) = self.horizon.waiting()? {
                 *lock(&self.ids) = Some(index);
             }
-            self.indexed = Instant::now();
         }
         Ok(())
     }
