@@ -55,7 +55,7 @@ const BLOCKING_THREADS: usize = 16;
 pub const EVENT_PARTITIONS: [&str; 2] = ["day", "log"];
 
 /// Columns of which a file of events has a range of its own. In others it spans what there is, and
-/// ranges of all are what reading a table with many files takes most of its memory for.
+/// nobody who reads the table can leave it out by that.
 const EVENT_RANGES: [Column; 4] =
     [Column::EventTime, Column::ReceivedAt, Column::Tenant, Column::PrincipalId];
 
