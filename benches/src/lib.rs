@@ -6,6 +6,8 @@ pub mod service;
 use cpu_time::ProcessTime;
 use serde::Deserialize;
 use std::borrow::Cow;
+use std::path::PathBuf;
+use std::str::FromStr;
 use telltale_simulate::Estate;
 
 /// Text without a copy where it has no escapes; `Option<Cow<str>>` would always copy.
@@ -164,6 +166,18 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// The value of a variable of the environment, else the usual one.
+pub fn variable<T: FromStr>(name: &str, usual: T) -> T {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// A folder of the benchmark's own.
+pub fn folder() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("telltale-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("there is room");
+    folder
+}
+
 /// The seeds of the command line, else those given.
 pub fn seeds(usual: &[u64]) -> Vec<u64> {
     let named: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
@@ -177,8 +191,7 @@ pub fn input(log: &str) -> Vec<u8> {
         return std::fs::read(&path)
             .unwrap_or_else(|cause| panic!("cannot read `{path}`: {cause}"));
     }
-    let megabytes = std::env::var("MEGABYTES").ok().and_then(|text| text.parse().ok());
-    let wanted = megabytes.unwrap_or(120usize) << 20;
+    let wanted = variable("MEGABYTES", 120usize) << 20;
     let mut bytes = Vec::with_capacity(wanted + 4096);
     let estate = Estate { seed: 1, days: 365, ..Estate::default() };
     for record in estate.stream().filter(|record| record.log == log) {

@@ -21,13 +21,6 @@ pub fn binary() -> PathBuf {
     std::env::current_exe().expect("a program has a name").with_file_name("telltale")
 }
 
-/// A folder of the benchmark's own.
-pub fn folder() -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("telltale-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("there is room");
-    folder
-}
-
 /// Lines as bodies, each with the number of its events.
 pub fn bodies(lines: &[u8]) -> Vec<(usize, Vec<u8>)> {
     let (mut bodies, mut body, mut events) = (Vec::new(), Vec::new(), 0);
@@ -72,9 +65,15 @@ impl Service {
         self.child.id()
     }
 
-    /// Where it takes records of CloudTrail.
-    pub fn logs(&self) -> String {
-        format!("{}/v1/logs/aws_cloudtrail", self.url)
+    /// Posts records of CloudTrail until they are taken; how often they were refused.
+    pub fn post(&self, agent: &ureq::Agent, body: &[u8]) -> usize {
+        let url = format!("{}/v1/logs/aws_cloudtrail", self.url);
+        let mut refused = 0;
+        while agent.post(&url).send(body).is_err() {
+            refused += 1;
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        refused
     }
 
     pub fn get(&self, path: &str) -> Option<String> {

@@ -101,7 +101,7 @@ impl Lake {
         Ok(lake)
     }
 
-    /// The lake to read from; `None` where nothing was flushed yet.
+    /// The lake of a data folder, where it was noted to be; `None` where nothing was flushed yet.
     pub fn open_existing(data: &Path) -> Result<Option<Self>> {
         let place = Place::read(data)?;
         if place.is_some() || folder(data).exists() {

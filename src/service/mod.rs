@@ -226,9 +226,9 @@ impl Service {
         let keeper = thread("lake", move || keeper.run(&stopped))?;
         let upkeep = Upkeep {
             data: self.data.clone(),
-            place: config.lake.clone(),
             interval: settings.maintenance_interval,
             file_retention: settings.file_retention,
+            retention: config.lake.retention.clone(),
             settings: changed.clone(),
         };
         let (stop_upkeep, stopped) = channel();

@@ -6,22 +6,23 @@
 
 use super::lake::Lake;
 use super::reload::news;
-use crate::config::{Lake as Place, Service as Settings};
+use crate::config::{Retention, Service as Settings};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::error;
 
 /// Looks after the tables again and again.
 pub struct Upkeep {
     pub data: PathBuf,
-    pub place: Place,
     pub interval: Duration,
     /// How long files stay that the tables have done with, for readers that are at it.
     pub file_retention: Duration,
-    /// Where those come from when they change.
+    /// How long events stay.
+    pub retention: Retention,
+    /// Where the first two come from when they change.
     pub settings: watch::Receiver<Settings>,
 }
 
@@ -31,21 +32,15 @@ const TICK: Duration = Duration::from_secs(1);
 impl Upkeep {
     /// Runs until the other end of `stop` is gone.
     pub fn run(mut self, stop: &Receiver<()>) {
-        let mut waited = Duration::ZERO;
-        loop {
-            let tick = TICK.min(self.interval);
-            if stop.recv_timeout(tick) != Err(RecvTimeoutError::Timeout) {
-                return;
-            }
+        let mut maintained = Instant::now();
+        while stop.recv_timeout(TICK.min(self.interval)) == Err(RecvTimeoutError::Timeout) {
             if let Some(settings) = news(&mut self.settings) {
                 self.interval = settings.maintenance_interval;
                 self.file_retention = settings.file_retention;
             }
-            waited += tick;
-            if waited < self.interval {
+            if maintained.elapsed() < self.interval {
                 continue;
             }
-            waited = Duration::ZERO;
             if let Err(cause) = self.turn() {
                 let cause = format!("{cause:#}");
                 error!(
@@ -53,13 +48,14 @@ impl Upkeep {
                     "small files of the lake cannot be merged, nor days deleted that are over; they stay as they are"
                 );
             }
+            maintained = Instant::now();
         }
     }
 
     /// Tables that are opened anew take no memory in between.
     fn turn(&self) -> Result<()> {
-        let mut lake = Lake::open(&self.data, &self.place)?;
-        lake.forget(&self.place.retention, crate::commands::now())?;
+        let Some(mut lake) = Lake::open_existing(&self.data)? else { return Ok(()) };
+        lake.forget(&self.retention, crate::commands::now())?;
         Ok(lake.maintain(self.file_retention)?)
     }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use telltale::analysis::{Gather, analyse, timeline_for};
 use telltale::config::Config;
 use telltale::pipeline::{Progress, Reading};
-use telltale_benches::{Contender, Yardstick, input, race};
+use telltale_benches::{Contender, Yardstick, folder, input, race};
 use telltale_ingest::redact::{Key, Redactor};
 use telltale_ingest::sources::{Files, Limits};
 
@@ -53,8 +53,7 @@ fn scan(path: &str, redactor: &Redactor, threads: usize) {
 fn main() {
     telltale::memory::keep_freed();
     let bytes = input("aws_cloudtrail");
-    let folder = std::env::temp_dir().join(format!("telltale-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("there is room for the input");
+    let folder = folder();
     let path = folder.join("input.json");
     std::fs::write(&path, &bytes).expect("there is room for the input");
     let path = path.display().to_string();

@@ -11,8 +11,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use telltale_benches::input;
-use telltale_benches::service::{SENDERS, Service, binary, bodies, folder};
+use telltale_benches::service::{SENDERS, Service, binary, bodies};
+use telltale_benches::{folder, input};
 
 /// Stages of the service whose latency is told.
 const STAGES: [&str; 4] =
@@ -107,10 +107,7 @@ fn feed(service: &Service, bodies: &[(usize, Vec<u8>)], rate: Option<f64>) -> f6
                         }
                     }
                     sent.fetch_add(*events, Ordering::Relaxed);
-                    let url = service.logs();
-                    while agent.post(&url).send(body).is_err() {
-                        std::thread::park_timeout(Duration::from_millis(50));
-                    }
+                    service.post(&agent, body);
                 }
             });
         }

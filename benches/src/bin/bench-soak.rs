@@ -10,8 +10,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-use telltale_benches::input;
-use telltale_benches::service::{SENDERS, Service, bodies, folder};
+use telltale_benches::service::{SENDERS, Service, bodies};
+use telltale_benches::{folder, input, variable};
 use telltale_schema::time::format_instant;
 
 /// Parts into which the time is divided.
@@ -74,7 +74,6 @@ fn feed(
         for own in loads.chunks_mut(share) {
             scope.spawn(|| {
                 let agent = ureq::Agent::new_with_defaults();
-                let url = service.logs();
                 let mut turn = 0;
                 while started.elapsed() < length {
                     let events = sent.events.load(Ordering::Relaxed) - before;
@@ -90,10 +89,8 @@ fn feed(
                     // Records have whole seconds.
                     load.renew(&sent.ids, &format_instant(now)[.."2026-01-01T00:00:00".len()]);
                     sent.events.fetch_add(load.events, Ordering::Relaxed);
-                    while agent.post(&url).send(&load.body).is_err() {
-                        sent.refused.fetch_add(1, Ordering::Relaxed);
-                        std::thread::park_timeout(Duration::from_millis(50));
-                    }
+                    let refused = service.post(&agent, &load.body);
+                    sent.refused.fetch_add(refused, Ordering::Relaxed);
                 }
             });
         }
@@ -112,12 +109,8 @@ fn resident(id: u32) -> f64 {
     kilobytes.unwrap_or(f64::NAN) * 1024.0
 }
 
-fn number(name: &str, usual: f64) -> f64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-}
-
 fn main() {
-    let (rate, seconds) = (number("RATE", 88_000.0), number("SECONDS", 3600.0));
+    let (rate, seconds) = (variable("RATE", 88_000.0), variable("SECONDS", 3600.0));
     let mut loads: Vec<Load> = bodies(&input("aws_cloudtrail")).into_iter().map(Load::of).collect();
     let folder = folder();
     let sent = Sent::default();

@@ -5,6 +5,7 @@ use super::runs::{Files, IdFile, Run, remove_others};
 use super::{Horizon, PARTS};
 use crate::service::kept::{self, Kind};
 use serde::{Deserialize, Serialize};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -135,14 +136,11 @@ impl Horizon {
             self.slots.entry(*at).or_default().touched = *touched;
         }
         for Place { slot, part, file, start, ids } in index.runs.iter().copied() {
-            let file = match files.entry(file) {
-                std::collections::btree_map::Entry::Occupied(known) => Arc::clone(known.get()),
-                std::collections::btree_map::Entry::Vacant(new) => {
-                    Arc::clone(new.insert(self.files.open(file)?))
-                }
-            };
+            if let Entry::Vacant(new) = files.entry(file) {
+                new.insert(self.files.open(file)?);
+            }
             let slot = self.slots.entry(slot).or_default();
-            slot.parts[part % PARTS].runs.push(Run::open(file, start, ids)?);
+            slot.parts[part % PARTS].runs.push(Run::open(Arc::clone(&files[&file]), start, ids)?);
         }
         remove_others(&self.files.folder, &files.into_keys().collect(), u64::MAX)?;
         self.newest_event = index.newest_event;
