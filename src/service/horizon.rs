@@ -378,7 +378,7 @@ mod tests {
                 if succeeds {
                     horizon.keep().unwrap();
                     stored = tried;
-                    prop_assert!(horizon.in_memory <= room.max(16));
+                    prop_assert!(horizon.in_memory <= room);
                     let filters = horizon.slots.values().map(Slot::filter_bytes).sum::<usize>();
                     prop_assert!(filters <= filter_bytes);
                 } else {
