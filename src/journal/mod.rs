@@ -2,7 +2,9 @@
 //!
 //! A segment is a file of frames, named after the number of its first entry. A frame is an entry
 //! with its number and a checksum. [`Journal::append`] writes a group of entries and returns when
-//! all of them are on disk; when that fails, none of them counts.
+//! all of them are on disk; when that fails, none of them counts. A group begins where a block of
+//! the disk does, and zeros fill its last one: no block with something that was acknowledged is ever
+//! written again.
 //!
 //! After a crash the last segment may end in the middle of a group that nobody was told of: that
 //! tail is cut. Damage before it is no torn tail: it is an error, because what it hides was promised
@@ -23,7 +25,7 @@ pub mod tables;
 pub use entry::{DeadLetter, Entry, Ledger};
 pub use reader::Reader;
 
-use disk::{Disk, DiskFile, base_of, segment_name};
+use disk::{BLOCK, Disk, DiskFile, base_of, segment_name};
 use std::io::{self, Read};
 use std::sync::Arc;
 use thiserror::Error;
@@ -62,33 +64,46 @@ impl JournalError {
 }
 
 const SEGMENT_MAGIC: [u8; 8] = *b"telltale";
-const FORMAT: u32 = 3;
-/// Magic, format, four bytes kept free, number of the first entry.
+const FORMAT: u32 = 4;
+/// Magic, format, four bytes kept free, number of the first entry; zeros fill the block.
 const SEGMENT_HEAD: usize = 24;
+/// Where the first frame of a segment begins.
+const FRAMES_AT: usize = BLOCK;
 const FRAME_MAGIC: u32 = 0x4c4a_5454;
-/// Magic, length of the body, number, durable, checksum.
-const FRAME_HEAD: usize = 32;
+/// Magic, length of the body, number, durable, length of the padding, four bytes kept free, checksum.
+const FRAME_HEAD: usize = 40;
 /// No entry is longer: what a source hands over at once is bounded far below.
 const MAX_ENTRY_BYTES: usize = 1 << 30;
 
 /// An entry as bytes, in parts: what is written for it, and what lies ready.
 pub type Body<'e> = Vec<&'e [u8]>;
 
-const EMPTY: &[u8] = &[];
+const ZEROS: [u8; BLOCK] = [0; BLOCK];
+
+/// Bytes from `len` to the end of its last block.
+fn padding_of(len: usize) -> usize {
+    len.next_multiple_of(BLOCK) - len
+}
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Frame {
+    /// Of the body.
     len: usize,
     number: u64,
+    /// The number of the last entry that was on disk when this was written.
     durable: u64,
+    /// Zeros behind the body: the last frame of a group has them.
+    padding: usize,
     checksum: u64,
 }
 
 impl Frame {
-    fn of(body: &[&[u8]], number: u64, durable: u64) -> Self {
-        let checksum = checksum(body, number, durable);
-        Self { len: body.iter().map(|part| part.len()).sum(), number, durable, checksum }
+    fn of(body: &[&[u8]], number: u64, durable: u64, padding: usize) -> Self {
+        let len = body.iter().map(|part| part.len()).sum();
+        let mut frame = Self { len, number, durable, padding, checksum: 0 };
+        frame.checksum = frame.checksum_of(body);
+        frame
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -96,6 +111,7 @@ impl Frame {
         out.extend_from_slice(&(self.len as u32).to_le_bytes());
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.durable.to_le_bytes());
+        out.extend_from_slice(&(self.padding as u64).to_le_bytes());
         out.extend_from_slice(&self.checksum.to_le_bytes());
     }
 
@@ -104,26 +120,33 @@ impl Frame {
         let word =
             |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
-        let len = word(4) as usize;
-        (word(0) == FRAME_MAGIC && len <= MAX_ENTRY_BYTES).then(|| Self {
+        let (len, padding) = (word(4) as usize, usize::try_from(long(24)).ok()?);
+        (word(0) == FRAME_MAGIC && len <= MAX_ENTRY_BYTES && padding < BLOCK).then(|| Self {
             len,
             number: long(8),
             durable: long(16),
-            checksum: long(24),
+            padding,
+            checksum: long(32),
         })
     }
 
     fn matches(&self, body: &[u8]) -> bool {
-        body.len() == self.len && checksum(&[body], self.number, self.durable) == self.checksum
+        body.len() == self.len && self.checksum_of(&[body]) == self.checksum
     }
-}
 
-fn checksum(body: &[&[u8]], number: u64, durable: u64) -> u64 {
-    let mut hash = Xxh3::new();
-    hash.update(&number.to_le_bytes());
-    hash.update(&durable.to_le_bytes());
-    body.iter().for_each(|part| hash.update(part));
-    hash.digest()
+    fn checksum_of(&self, body: &[&[u8]]) -> u64 {
+        let mut hash = Xxh3::new();
+        for value in [self.number, self.durable, self.padding as u64] {
+            hash.update(&value.to_le_bytes());
+        }
+        body.iter().for_each(|part| hash.update(part));
+        hash.digest()
+    }
+
+    /// Bytes of the file that it takes.
+    fn on_disk(&self) -> usize {
+        FRAME_HEAD + self.len + self.padding
+    }
 }
 
 fn segment_head(base: u64) -> [u8; SEGMENT_HEAD] {
@@ -194,7 +217,10 @@ impl Journal {
             // What a process that was killed had written may not be on disk yet; it counts from
             // here on.
             file.sync().map_err(|cause| io_error("sync", &last, cause))?;
-            journal.segment = Some(Segment { name: last, file, len: end as u64 });
+            // Where only the beginning of a group was there, the segment ends within a block, and
+            // what comes next begins one of its own.
+            journal.segment =
+                (padding_of(end) == 0).then(|| Segment { name: last, file, len: end as u64 });
             journal.next = next;
             recovery.last = next - 1;
             break;
@@ -232,25 +258,13 @@ impl Journal {
         entries: impl IntoIterator<Item = Body<'e>>,
     ) -> Result<u64, JournalError> {
         let first = self.next;
-        let durable = first - 1;
-        let numbered = (first..).zip(entries);
-        let group: Vec<_> = numbered
-            .map(|(number, body)| {
-                // The first part is put together with the head of its frame, the others are
-                // written from where they lie.
-                let (first, rest) = body.split_first().unwrap_or((&EMPTY, &[]));
-                let mut start = Vec::with_capacity(FRAME_HEAD + first.len());
-                Frame::of(&body, number, durable).write(&mut start);
-                start.extend_from_slice(first);
-                (start, rest.to_vec())
-            })
-            .collect();
-        self.write(&group)?;
-        self.next += group.len() as u64;
+        let bodies: Vec<Body<'e>> = entries.into_iter().collect();
+        self.write(&bodies)?;
+        self.next += bodies.len() as u64;
         Ok(first)
     }
 
-    fn write(&mut self, group: &[(Vec<u8>, Body<'_>)]) -> Result<(), JournalError> {
+    fn write(&mut self, bodies: &[Body<'_>]) -> Result<(), JournalError> {
         if self.segment.as_ref().is_some_and(|segment| segment.len >= self.segment_bytes) {
             self.segment = None;
         }
@@ -258,14 +272,23 @@ impl Journal {
             Some(segment) => segment,
             None => self.begin_segment()?,
         };
-        let parts = || {
-            let parts = group.iter();
-            parts.flat_map(|(start, rest)| {
-                [start.as_slice()].into_iter().chain(rest.iter().copied())
-            })
-        };
-        let mut written = parts().filter(|part| !part.is_empty());
-        if let Err(cause) = written.try_for_each(|part| segment.file.write(part)) {
+        let bytes =
+            |body: &Body<'_>| FRAME_HEAD + body.iter().map(|part| part.len()).sum::<usize>();
+        let len = bodies.iter().map(bytes).sum();
+        let padding = padding_of(len);
+        let frames = (1..).zip((self.next..).zip(bodies)).map(|(nth, (number, body))| {
+            let padding = if nth == bodies.len() { padding } else { 0 };
+            let mut head = Vec::with_capacity(FRAME_HEAD);
+            Frame::of(body, number, self.next - 1, padding).write(&mut head);
+            head
+        });
+        let heads: Vec<_> = frames.collect();
+        let frames = heads.iter().zip(bodies);
+        let mut parts: Vec<&[u8]> = frames
+            .flat_map(|(head, body)| std::iter::once(head.as_slice()).chain(body.iter().copied()))
+            .collect();
+        parts.push(&ZEROS[..padding]);
+        if let Err(cause) = segment.file.write(&parts) {
             // Where the rest of a frame cannot be cut off, the next group begins a segment of its
             // own, whose number says that this one ends before it.
             let name = segment.name.clone();
@@ -279,7 +302,7 @@ impl Journal {
             let _ = segment.file.truncate(segment.len);
             return Err(io_error("sync", &segment.name, cause));
         }
-        segment.len += parts().map(|part| part.len() as u64).sum::<u64>();
+        segment.len += (len + padding) as u64;
         self.segment = Some(segment);
         Ok(())
     }
@@ -287,12 +310,13 @@ impl Journal {
     fn begin_segment(&self) -> Result<Segment, JournalError> {
         let name = segment_name(self.next);
         let mut file = self.disk.create(&name).map_err(|cause| io_error("create", &name, cause))?;
-        let begun = file.write(&segment_head(self.next)).and_then(|()| file.sync());
+        let head = [&segment_head(self.next)[..], &ZEROS[SEGMENT_HEAD..]];
+        let begun = file.write(&head).and_then(|()| file.sync());
         begun.map_err(|cause| {
             let _ = self.disk.remove(&name);
             io_error("begin", &name, cause)
         })?;
-        Ok(Segment { name, file, len: SEGMENT_HEAD as u64 })
+        Ok(Segment { name, file, len: FRAMES_AT as u64 })
     }
 }
 
@@ -319,13 +343,14 @@ fn io_error(doing: &'static str, segment: &str, cause: io::Error) -> JournalErro
 /// for a segment of another format.
 fn sound_part(bytes: &[u8], base: u64) -> Option<(usize, u64)> {
     let head = segment_head(base);
-    if !bytes.starts_with(&head) {
+    if !bytes.starts_with(&head) || bytes.len() < FRAMES_AT {
         let is_other = bytes.len() >= head.len()
             && bytes.starts_with(&SEGMENT_MAGIC)
+            && bytes[8..12] != head[8..12]
             && bytes[12..head.len()] == head[12..];
         return (!is_other).then_some((0, base));
     }
-    let (mut at, mut next) = (SEGMENT_HEAD, base);
+    let (mut at, mut next) = (FRAMES_AT, base);
     while let Some(len) = frame_at(&bytes[at..], |frame| frame.number == next) {
         at += len;
         next += 1;
@@ -333,11 +358,11 @@ fn sound_part(bytes: &[u8], base: u64) -> Option<(usize, u64)> {
     Some((at, next))
 }
 
-/// Length of the whole frame at the beginning of `bytes`, if it is one that is wanted.
+/// Bytes of the whole frame at the beginning of `bytes`, if it is one that is wanted.
 fn frame_at(bytes: &[u8], wanted: impl Fn(&Frame) -> bool) -> Option<usize> {
     let frame = Frame::read(bytes.first_chunk()?)?;
-    let body = bytes[FRAME_HEAD..].get(..frame.len)?;
-    (wanted(&frame) && frame.matches(body)).then_some(FRAME_HEAD + frame.len)
+    let body = bytes.get(..frame.on_disk())?.get(FRAME_HEAD..FRAME_HEAD + frame.len)?;
+    (wanted(&frame) && frame.matches(body)).then_some(frame.on_disk())
 }
 
 /// Whether a frame in `bytes` was written when entry `number` was on disk already.

@@ -1,8 +1,10 @@
 //! The entries of a journal in their order, whether somebody writes it at the time or not.
 
 use super::disk::{Disk, base_of};
-use super::{FORMAT, FRAME_HEAD, Frame, JournalError, SEGMENT_HEAD, SEGMENT_MAGIC, io_error};
-use std::io::{self, Read};
+use super::{
+    FORMAT, FRAME_HEAD, FRAMES_AT, Frame, JournalError, SEGMENT_HEAD, SEGMENT_MAGIC, io_error,
+};
+use std::io::{self, BufRead};
 
 /// Reads entries one after another.
 ///
@@ -20,12 +22,12 @@ pub struct Reader {
 struct Unread {
     base: u64,
     name: String,
-    file: Box<dyn Read + Send>,
+    file: Box<dyn BufRead + Send>,
 }
 
 struct Current {
     name: String,
-    file: Box<dyn Read + Send>,
+    file: Box<dyn BufRead + Send>,
     offset: u64,
     next: u64,
     /// The number at which the next segment begins; `None` for the last.
@@ -98,21 +100,21 @@ impl Reader {
 
     fn open_next(&mut self) -> Result<Option<Current>, JournalError> {
         let Some(Unread { base, name, mut file }) = self.segments.next() else { return Ok(None) };
-        let mut head = [0; SEGMENT_HEAD];
+        let mut head = [0; FRAMES_AT];
         let is_last = self.segments.peek().is_none();
         let filled = fill(&mut file, &mut head).map_err(|cause| io_error("read", &name, cause))?;
-        if filled < head.len() || !head.starts_with(&SEGMENT_MAGIC) {
+        let is_segment = filled >= SEGMENT_HEAD && head.starts_with(&SEGMENT_MAGIC);
+        if is_segment && head[8..12] != FORMAT.to_le_bytes() {
+            return Err(JournalError::Format { segment: name });
+        }
+        if !is_segment || filled < head.len() {
             return match is_last {
                 true => Ok(None),
                 false => Err(JournalError::Damaged { segment: name, offset: 0, number: base }),
             };
         }
-        let found = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
-        if found != FORMAT {
-            return Err(JournalError::Format { segment: name });
-        }
         let end = self.segments.peek().map(|next| next.base);
-        Ok(Some(Current { name, file, offset: SEGMENT_HEAD as u64, next: base, end }))
+        Ok(Some(Current { name, file, offset: FRAMES_AT as u64, next: base, end }))
     }
 }
 
@@ -127,27 +129,45 @@ impl Current {
         };
         // The length is not believed before the bytes are there: memory grows with what is read.
         let mut body = Vec::with_capacity(frame.len.min(1 << 20));
-        let limited = &mut (&mut self.file).take(frame.len as u64);
-        limited.read_to_end(&mut body).map_err(|c| failed(&self.name, c))?;
+        take(&mut self.file, frame.len, |part| body.extend_from_slice(part))
+            .map_err(|c| failed(&self.name, c))?;
         if frame.number != self.next || !frame.matches(&body) {
             return Ok(None);
         }
+        let skipped = take(&mut self.file, frame.padding, |_| ());
+        if skipped.map_err(|c| failed(&self.name, c))? < frame.padding {
+            return Ok(None);
+        }
         self.next += 1;
-        self.offset += (FRAME_HEAD + frame.len) as u64;
+        self.offset += frame.on_disk() as u64;
         Ok(Some((frame.number, body)))
     }
 }
 
 /// Reads until the buffer is full or the file ends; how many bytes there were.
-fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+fn fill(file: &mut impl BufRead, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-            Err(cause) => return Err(cause),
+    take(file, buffer.len(), |part| {
+        buffer[filled..filled + part.len()].copy_from_slice(part);
+        filled += part.len();
+    })
+}
+
+/// Hands on so many bytes, or those up to the end of the file; how many there were.
+fn take(file: &mut impl BufRead, bytes: usize, mut each: impl FnMut(&[u8])) -> io::Result<usize> {
+    let mut taken = 0;
+    while taken < bytes {
+        let part = match file.fill_buf() {
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
+            part => part?,
+        };
+        if part.is_empty() {
+            break;
         }
+        let len = part.len().min(bytes - taken);
+        each(&part[..len]);
+        file.consume(len);
+        taken += len;
     }
-    Ok(filled)
+    Ok(taken)
 }

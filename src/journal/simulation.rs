@@ -4,10 +4,10 @@
 //! takes any part of what was not synced. `TELLTALE_SEEDS` says how many histories are tried,
 //! `TELLTALE_SEED` tries one of them again.
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{BLOCK, Disk, DiskFile};
 use super::{Journal, Reader};
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 use std::sync::{Arc, Mutex};
 
 /// Sectors are written whole or not at all.
@@ -59,8 +59,9 @@ impl Stored {
             }
         }
         // What was synced and not changed since is there in any case.
-        let same = self.durable.iter().zip(&self.seen).take_while(|(a, b)| a == b).count();
-        let same = same.min(len);
+        let sectors = self.durable.chunks(SECTOR).zip(self.seen.chunks(SECTOR));
+        let same = sectors.take_while(|(a, b)| b.starts_with(a)).map(|(a, _)| a.len()).sum();
+        let same = len.min(same);
         left[..same].copy_from_slice(&self.durable[..same]);
         left
     }
@@ -131,7 +132,7 @@ impl Disk for Simulated {
         Ok(Box::new(Open { disk: self.clone(), name: name.to_owned() }))
     }
 
-    fn read(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
+    fn read(&self, name: &str) -> io::Result<Box<dyn BufRead + Send>> {
         let bytes = self.with(|state| state.files.get(name).map(|file| file.seen.clone()));
         Ok(Box::new(io::Cursor::new(bytes.ok_or(io::ErrorKind::NotFound)?)))
     }
@@ -169,8 +170,11 @@ impl Open {
 }
 
 impl DiskFile for Open {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let bytes = parts.concat();
         self.with(|file, fails, dice| {
+            assert_eq!(bytes.len() % BLOCK, 0, "whole blocks");
+            assert_eq!(file.seen.len() % BLOCK, 0, "at the end of whole blocks");
             let written = if fails { dice.below(bytes.len() + 1) } else { bytes.len() };
             file.seen.extend_from_slice(&bytes[..written]);
             if fails { Err(fault()) } else { Ok(()) }
@@ -221,7 +225,8 @@ fn history(seed: u64) {
     let faults = [0, 3, 10, 30][dice.below(4)];
     for _ in 0..1 + dice.below(6) {
         disk.with(|state| state.faults = 0);
-        let (mut journal, recovery) = Journal::open(Arc::new(disk.clone()), 3000).unwrap();
+        let (mut journal, recovery) =
+            Journal::open(Arc::new(disk.clone()), 5 * BLOCK as u64).unwrap();
         let found = read_all(&disk);
         let numbers: Vec<u64> = found.keys().copied().collect();
         assert_eq!(numbers, (1..=recovery.last).collect::<Vec<_>>(), "entries without a gap");
@@ -242,7 +247,7 @@ fn history(seed: u64) {
                     let mut body = vec![byte; dice.below(600)];
                     if dice.one_in(5) {
                         // Bodies may look like frames.
-                        super::Frame::of(&[], 1, 0).write(&mut body);
+                        super::Frame::of(&[], 1, 0, 0).write(&mut body);
                     }
                     body
                 })
@@ -293,8 +298,8 @@ fn damage_of_what_was_acknowledged_is_said_and_not_cut_off() {
     }
     disk.with(|state| {
         let file = state.files.values_mut().next().unwrap();
-        file.seen[super::SEGMENT_HEAD + super::FRAME_HEAD] ^= 1;
+        file.seen[super::FRAMES_AT + super::FRAME_HEAD] ^= 1;
     });
     let error = Journal::open(Arc::new(disk), 1 << 20).err().unwrap().to_string();
-    assert!(error.contains("damaged at byte 24, where entry 1 belongs"), "{error}");
+    assert!(error.contains("damaged at byte 4096, where entry 1 belongs"), "{error}");
 }
