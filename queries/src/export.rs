@@ -11,7 +11,7 @@ use arrow_ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
 use arrow_schema::{ArrowError, DataType};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use std::io::{BufWriter, Write};
 use telltale_schema::EventBatch;
@@ -22,7 +22,7 @@ use telltale_schema::compact::compact;
 /// (compressed) before it is written.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// Encoded bytes of a Parquet row group at most, for events that are long.
-const ROW_GROUP_BYTES: usize = 64 << 20;
+const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Bytes of NDJSON that are collected before they are written.
 const LINES_BYTES: usize = 1 << 20;
 
@@ -57,7 +57,7 @@ impl<W: Write + Send> ExportWriter<W> {
         let encoder = match format {
             ExportFormat::Ndjson => Encoder::Ndjson { out, lines: Vec::new() },
             ExportFormat::Parquet => {
-                let properties = Some(parquet_properties());
+                let properties = Some(parquet_properties().build());
                 let writer = ArrowWriter::try_new(BufWriter::new(out), schema(), properties);
                 Encoder::Parquet(Box::new(writer.map_err(QueryError::from_parquet)?))
             }
@@ -135,20 +135,21 @@ fn ipc_options() -> Result<IpcWriteOptions, ArrowError> {
 /// Statistics on every column that somebody filters by, which nobody does by the least and greatest
 /// id or record. Those repeat nothing either, so a dictionary of them would only be thrown away
 /// again; times are nearly sorted.
-pub(crate) fn parquet_properties() -> WriterProperties {
+pub(crate) fn parquet_properties() -> WriterPropertiesBuilder {
     let path = |column: Column| ColumnPath::from(column.name());
     WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .set_created_by(concat!("telltale ", env!("CARGO_PKG_VERSION")).to_owned())
+        // Ids are hashes: nothing repeats in them.
+        .set_column_compression(path(Column::EventId), Compression::UNCOMPRESSED)
         .set_column_statistics_enabled(path(Column::EventId), EnabledStatistics::None)
         .set_column_statistics_enabled(path(Column::Raw), EnabledStatistics::None)
         .set_column_dictionary_enabled(path(Column::EventId), false)
         .set_column_dictionary_enabled(path(Column::Raw), false)
         .set_column_dictionary_enabled(path(Column::EventTime), false)
         .set_column_encoding(path(Column::EventTime), Encoding::DELTA_BINARY_PACKED)
-        .build()
 }
 
 /// One column of a batch, by how its values are written.

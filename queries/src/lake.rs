@@ -22,7 +22,7 @@ use datafusion::scalar::ScalarValue;
 use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake_core::kernel::{Action, StructType, Transaction};
+use deltalake_core::kernel::{Action, PrimitiveType, StructType, Transaction};
 use deltalake_core::logstore::{
     LogStore, LogStoreFactory, ObjectStoreFactory, ObjectStoreRef, StorageConfig, default_logstore,
     logstore_factories, object_store_factories,
@@ -33,12 +33,14 @@ use deltalake_core::table::config::{TablePropertiesExt, TableProperty};
 use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError, ensure_table_uri};
 use futures::StreamExt;
 use object_store::path::Path;
-use order::{Ordered, SLICE_ROWS, schema_with_day};
+use order::{Ordered, SLICE_ROWS, Slice, schema_with_day};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 use telltale_schema::columns::{Column, schema};
-use telltale_schema::time::{DAY, UNKNOWN};
+use telltale_schema::time::{DAY, UNKNOWN, format_instant};
 use telltale_schema::{EventBatch, EventId, Micros};
 use tokio::runtime::Runtime;
 use url::Url;
@@ -58,6 +60,10 @@ pub const EVENT_PARTITIONS: [&str; 2] = ["day", "log"];
 /// nobody who reads the table can leave it out by that.
 const EVENT_RANGES: [Column; 4] =
     [Column::EventTime, Column::ReceivedAt, Column::Tenant, Column::PrincipalId];
+
+/// Text of which a row group has a range of its own, because rows are kept in its order or nearly so.
+/// Of other text a range spans what there is, and every value would have to be compared for it.
+const RANGED_TEXT: [Column; 3] = [Column::Tenant, Column::PrincipalId, Column::CredentialId];
 
 /// One Delta table.
 pub struct LakeTable {
@@ -154,50 +160,48 @@ impl LakeTable {
         files: &mut Option<Files>,
         batches: Vec<RecordBatch>,
     ) -> Result<usize, QueryError> {
-        let Some(first) = batches.first() else { return Ok(0) };
-        if self.partitions.is_empty() {
-            let schema = first.schema();
-            self.write_all(files, &schema, batches.into_iter().map(Ok))?;
-            return Ok(1);
-        }
-        let ordered = Ordered::of(batches);
-        self.write_all(files, &schema_with_day(), ordered.slices())?;
-        Ok(ordered.partitions())
+        let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(0) };
+        let threads = Arc::clone(&self.threads);
+        threads.block_on(async {
+            if self.partitions.is_empty() {
+                let mut writer = self.begun(files, &schema).await?;
+                for batch in &batches {
+                    if let Err(cause) = writer.write(batch).await {
+                        return Err(given_up(writer, lake(cause)).await);
+                    }
+                }
+                *files = Some(Files(writer));
+                return Ok(1);
+            }
+            let ordered = Ordered::of(batches);
+            let mut writer = self.begun(files, &schema_with_day()).await?;
+            for slice in ordered.slices() {
+                let written = match slice {
+                    Ok(slice) => write_slice(&mut writer, slice).await.map_err(lake),
+                    Err(cause) => Err(cause),
+                };
+                if let Err(cause) = written {
+                    return Err(given_up(writer, cause).await);
+                }
+            }
+            *files = Some(Files(writer));
+            Ok(ordered.partitions())
+        })
     }
 
-    fn write_all(
+    /// What goes on with `files`, or begins them.
+    async fn begun(
         &mut self,
         files: &mut Option<Files>,
         schema: &SchemaRef,
-        batches: impl Iterator<Item = Result<RecordBatch, QueryError>>,
-    ) -> Result<(), QueryError> {
-        let threads = Arc::clone(&self.threads);
-        threads.block_on(async {
-            let mut writer = match files.take() {
-                Some(Files(writer)) => writer,
-                None => {
-                    self.make(schema).await.map_err(lake)?;
-                    self.writer(schema)?
-                }
-            };
-            let written = async {
-                for batch in batches {
-                    writer.write(&batch?).await.map_err(lake)?;
-                }
-                Ok(())
-            };
-            match written.await {
-                Ok(()) => {
-                    *files = Some(Files(writer));
-                    Ok(())
-                }
-                Err(cause) => {
-                    // What may be left of the files is in no table: nobody reads it.
-                    let _ = writer.abort().await;
-                    Err(cause)
-                }
+    ) -> Result<DeltaWriter, QueryError> {
+        match files.take() {
+            Some(Files(writer)) => Ok(writer),
+            None => {
+                self.make(schema).await.map_err(lake)?;
+                self.writer(schema)
             }
-        })
+        }
     }
 
     /// Ends `files`, and puts them into the table in one commit that says that it holds everything
@@ -262,7 +266,7 @@ impl LakeTable {
     fn writer(&self, schema: &SchemaRef) -> Result<DeltaWriter, QueryError> {
         let names = self.partitions.iter().map(ToString::to_string).collect();
         let indexed = self.table.snapshot().map_err(lake)?.table_config().num_indexed_cols();
-        let properties = Some(parquet_properties());
+        let properties = Some(properties());
         let rows = Some(SLICE_ROWS);
         let judged = self.judged();
         let config =
@@ -291,7 +295,7 @@ impl LakeTable {
             .with_type(OptimizeType::Compact)
             .with_target_size(size)
             .with_max_concurrent_tasks(1)
-            .with_writer_properties(parquet_properties());
+            .with_writer_properties(properties());
         (self.table, _) = self.threads.block_on(optimize.into_future()).map_err(lake)?;
         let kept = chrono::Duration::from_std(kept).unwrap_or(chrono::Duration::MAX);
         let vacuum = self
@@ -407,6 +411,40 @@ impl LakeTable {
         let provider =
             self.threads.block_on(self.table.table_provider().into_future()).map_err(engine)?;
         Ok(Some(LakeSnapshot { provider }))
+    }
+}
+
+/// How files are written.
+fn properties() -> WriterProperties {
+    let is_unranged = |column: &&Column| {
+        column.data_type() == DataType::Utf8View && !RANGED_TEXT.contains(column)
+    };
+    let unranged = Column::ALL.iter().filter(is_unranged);
+    let properties = unranged.fold(parquet_properties(), |properties, column| {
+        let path = ColumnPath::from(column.name());
+        properties.set_column_statistics_enabled(path, EnabledStatistics::None)
+    });
+    properties.build()
+}
+
+/// Gives up files; what may be left of them is in no table: nobody reads it.
+async fn given_up(writer: DeltaWriter, cause: QueryError) -> QueryError {
+    let _ = writer.abort().await;
+    cause
+}
+
+/// Writes rows of one partition, which need not be looked for among them then.
+async fn write_slice(writer: &mut DeltaWriter, slice: Slice) -> Result<(), DeltaTableError> {
+    let day = format_instant(Micros::from(slice.day) * DAY);
+    let day = PrimitiveType::Date.parse_scalar(day.split('T').next().unwrap_or_default());
+    let log = PrimitiveType::String.parse_scalar(&slice.log);
+    match (day, log) {
+        (Ok(day), Ok(log)) => {
+            let values = EVENT_PARTITIONS.iter().map(ToString::to_string).zip([day, log]).collect();
+            writer.write_partition(slice.rows, &values).await
+        }
+        // A day that is not written with four digits for the year.
+        _ => writer.write(&slice.rows).await,
     }
 }
 

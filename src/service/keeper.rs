@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tracing::{debug, error, info};
 
 /// Bytes of entries whose rows are put in order together, and are in memory at once.
-const CHUNK_BYTES: usize = 64 << 20;
+const CHUNK_BYTES: usize = 32 << 20;
 /// Bytes of entries that become one commit at most. A commit costs the more the more files a table
 /// has, so what is there goes into few of both.
 const COMMIT_BYTES: usize = 1 << 30;

@@ -44,6 +44,15 @@ pub(super) struct Ordered {
     days: Vec<i32>,
 }
 
+/// Rows of one partition.
+pub(super) struct Slice {
+    /// Days since 1970.
+    pub(super) day: i32,
+    pub(super) log: String,
+    /// [`schema_with_day`].
+    pub(super) rows: RecordBatch,
+}
+
 impl Ordered {
     /// Shape: batches of events, [`schema`].
     pub(super) fn of(batches: Vec<RecordBatch>) -> Self {
@@ -96,13 +105,14 @@ impl Ordered {
         self.days.len()
     }
 
-    /// Batches of one partition each, [`schema_with_day`], whose text lies where it lay.
-    pub(super) fn slices(&self) -> impl Iterator<Item = Result<RecordBatch, QueryError>> {
+    /// Rows in order, whose text lies where it lay.
+    pub(super) fn slices(&self) -> impl Iterator<Item = Result<Slice, QueryError>> {
         let partitions = self.places.chunk_by(|a, b| a.partition == b.partition);
         partitions.flat_map(|rows| rows.chunks(SLICE_ROWS)).map(|rows| self.slice(rows))
     }
 
-    fn slice(&self, rows: &[Place]) -> Result<RecordBatch, QueryError> {
+    /// Shape: at least one row.
+    fn slice(&self, rows: &[Place]) -> Result<Slice, QueryError> {
         let failed = |cause| QueryError::from_arrow("Arrow", cause);
         let at: Vec<_> = rows.iter().map(|it| (it.batch as usize, it.row as usize)).collect();
         let mut columns = Vec::with_capacity(Column::ALL.len() + 1);
@@ -111,9 +121,12 @@ impl Ordered {
                 self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
             columns.push(interleave(&values, &at).map_err(failed)?);
         }
-        let day = rows.first().map_or(0, |row| self.days[row.partition as usize]);
+        let Place { partition, batch, row, .. } = rows[0];
+        let day = self.days[partition as usize];
+        let log = texts(&self.batches[batch as usize], Column::Log).value(row as usize).to_owned();
         columns.push(Arc::new(Date32Array::from(vec![day; rows.len()])));
-        RecordBatch::try_new(schema_with_day(), columns).map_err(failed)
+        let rows = RecordBatch::try_new(schema_with_day(), columns).map_err(failed)?;
+        Ok(Slice { day, log, rows })
     }
 }
 
