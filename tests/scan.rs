@@ -76,7 +76,7 @@ fn scan(mut paths: Vec<String>, order: u64, threads: usize, block_bytes: usize) 
     };
     let intake = reading.run(|| Gather::new(&timeline));
     let mut timeline = timeline.into_inner().unwrap();
-    timeline.sort();
+    timeline.sort(threads);
     let analysis = analyse(&timeline, &Config::default(), threads).unwrap();
     let findings: Vec<_> = analysis.findings.iter().map(ocsf::detection_finding).collect();
     assert_eq!(intake.rejected, 0, "{:?}", intake.rejects);

@@ -366,8 +366,8 @@ impl Timeline {
         self.rows.pieces.iter().flatten().filter(|row| row.untimed).count() as u64
     }
 
-    /// Puts the events in order of time, then id.
-    pub fn sort(&mut self) {
+    /// Puts the events in order of time, then id, on so many threads.
+    pub fn sort(&mut self, threads: usize) {
         let rows = &self.rows;
         let mut order: Vec<(Micros, u64, u32)> = (0..rows.len as u32)
             .map(|at| {
@@ -376,11 +376,19 @@ impl Timeline {
                 (row.event_time, half, at)
             })
             .collect();
-        order.sort_unstable_by(|a, b| {
+        let compare = |a: &(Micros, u64, u32), b: &(Micros, u64, u32)| {
             (a.0, a.1)
                 .cmp(&(b.0, b.1))
                 .then_with(|| rows.get(a.2).event_id.cmp(&rows.get(b.2).event_id))
+        };
+        let mut parts = order.chunks_mut(rows.len.div_ceil(threads.max(1)).max(1));
+        let own = parts.next();
+        std::thread::scope(|scope| {
+            parts.for_each(|part| drop(scope.spawn(|| part.sort_unstable_by(compare))));
+            own.into_iter().for_each(|part| part.sort_unstable_by(compare));
         });
+        // Merges them: this finds what is in order already.
+        order.sort_by(compare);
         self.order = order.into_iter().map(|(.., at)| at).collect();
         self.by_id = HashTable::new();
         self.strings.codes = HashTable::new();
@@ -502,8 +510,8 @@ mod tests {
         digest
     }
 
-    fn told(timeline: &mut Timeline) -> Vec<(EventId, i64, String)> {
-        timeline.sort();
+    fn told(timeline: &mut Timeline, threads: usize) -> Vec<(EventId, i64, String)> {
+        timeline.sort(threads);
         timeline
             .observations()
             .map(|seen| seen.event)
@@ -517,6 +525,7 @@ mod tests {
             events in prop::collection::vec((0u8..30, 1i64..5, 0u8..3), 1..60),
             cut in 1usize..60,
             shuffle in prop::collection::vec(any::<u32>(), 60),
+            threads in 0usize..5,
         ) {
             let mut whole = Timeline::default();
             whole.merge(&mut digest(&events));
@@ -530,9 +539,9 @@ mod tests {
             }
             prop_assert_eq!(whole.duplicates(), pieces.duplicates());
             prop_assert_eq!(whole.len() as u64 + whole.duplicates(), events.len() as u64);
-            let told_whole = told(&mut whole);
+            let told_whole = told(&mut whole, 1);
             prop_assert!(told_whole.windows(2).all(|pair| (pair[0].1, pair[0].0) < (pair[1].1, pair[1].0)));
-            prop_assert_eq!(told_whole, told(&mut pieces));
+            prop_assert_eq!(told_whole, told(&mut pieces, threads));
         }
     }
 }

@@ -98,7 +98,7 @@ impl Learn {
             bar.phase("learning");
         }
         let mut timeline = into_inner(timeline);
-        timeline.sort();
+        timeline.sort(1);
         let mut engine = Engine::new(config.detectors()?, config.scan.allowed_lateness_micros());
         timeline.observations().for_each(|observation| engine.show(&observation));
         let waiting = snapshot::begin(data, &saved, &engine);

@@ -103,7 +103,7 @@ impl Scan {
             return Ok(Ending::Interrupted);
         }
         bar.phase("detecting");
-        timeline.sort();
+        timeline.sort(threads);
         let analysis = analyse(&timeline, &config, threads)?;
         drop(bar);
 

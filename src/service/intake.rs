@@ -185,13 +185,12 @@ struct Parsed {
 /// The batches without events that a later one repeats: an exporter's later copy is the more
 /// complete one.
 fn once(batches: Vec<EventBatch>) -> Vec<EventBatch> {
-    let mut last = FxHashMap::default();
-    let mut events = 0;
+    let events = batches.iter().map(EventBatch::len).sum();
+    let mut last = FxHashMap::with_capacity_and_hasher(events, Default::default());
     for (at, batch) in batches.iter().enumerate() {
         for row in batch.rows() {
             last.insert(batch.event_id(row), (at, row));
         }
-        events += batch.len();
     }
     if last.len() == events {
         return batches;

@@ -87,7 +87,7 @@ fn read(estate: &Estate) -> (Timeline, HashMap<EventId, u32>) {
         parse(log, lines, &redactor, &mut digest.read_at(0));
         timeline.merge(&mut digest);
     }
-    timeline.sort();
+    timeline.sort(1);
     (timeline, malicious)
 }
 

@@ -36,7 +36,7 @@ fn scan(path: &str, redactor: &Redactor, threads: usize) {
     assert_eq!(intake.rejected, 0, "every record is read");
     let read = started.elapsed();
     let mut timeline = timeline.into_inner().expect("no thread panics");
-    timeline.sort();
+    timeline.sort(threads);
     let sorted = started.elapsed();
     black_box(analyse(&timeline, &Config::default(), threads).expect("it can be analysed"));
     if std::env::var_os("PHASES").is_some() {
