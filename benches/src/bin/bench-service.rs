@@ -2,6 +2,10 @@
 //! second over HTTP with journal, lake and detectors on, and the latencies that the service itself
 //! reports at half of that rate.
 //!
+//! A service is up for long, so it runs for a while before it is measured, and the events come again
+//! and again, each time with ids of their own. A round is over when detectors have seen all that was
+//! sent in it; flushes are so frequent that the lake has nearly all of it by then.
+//!
 //! `cargo run --release --bin bench-service [-- FILE]`, as for `parse`; the `telltale` binary of the
 //! same build lies beside it.
 #![allow(clippy::print_stdout, reason = "what was measured is what it prints")]
@@ -9,9 +13,9 @@
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use telltale_benches::service::{SENDERS, Service, binary, bodies};
+use telltale_benches::service::{Sent, Service, binary, feed, loads, processor_time};
 use telltale_benches::{folder, input};
 
 /// Stages of the service whose latency is told.
@@ -21,16 +25,35 @@ const STAGES: [&str; 4] =
 /// Flushes and snapshots so often that a short run has its share of them.
 const TABLE: &str = "flush_interval = \"1s\"\nsnapshot_interval = \"5s\"";
 
+/// How often both are measured, and for how long the service is.
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(8);
+
 fn main() {
     let bytes = input("aws_cloudtrail");
     let folder = folder();
     let path = folder.join("input.json");
     std::fs::write(&path, &bytes).expect("there is room for the input");
-    let bodies = bodies(&bytes);
-    let total = bodies.iter().map(|(events, _)| *events as f64).sum::<f64>();
+    let total = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as f64;
+    let (mut loads, sent) = (loads(&bytes), Sent::default());
+    let own = folder.join("http");
+    std::fs::create_dir_all(&own).expect("there is room");
+    let service = Service::start(&own, TABLE, &[]);
+    let mut run = |service: &Service, rate: f64| {
+        let (before, started) = (sent.events.load(Ordering::Relaxed), Instant::now());
+        feed(service, &mut loads, &sent, rate, ROUND, |_| {});
+        service.settle();
+        let events = (sent.events.load(Ordering::Relaxed) - before) as f64;
+        (events / started.elapsed().as_secs_f64(), events)
+    };
+    run(&service, f64::INFINITY);
     let (mut scans, mut runs) = (Vec::new(), Vec::new());
-    for round in 0..5 {
-        let started = Instant::now();
+    let (own_id, mut of_scan, mut of_run, mut events_of_run) = (std::process::id(), 0.0, 0.0, 0.0);
+    for _ in 0..ROUNDS {
+        while service.metric("telltale_lake_entry") < service.metric("telltale_journal_entry") {
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        let (started, before) = (Instant::now(), processor_time(own_id)[1]);
         let scanned = Command::new(binary())
             .args(["scan", "--no-progress", "--output", "json"])
             .arg(&path)
@@ -38,23 +61,31 @@ fn main() {
             .status();
         assert!(scanned.is_ok_and(|status| status.code() <= Some(1)), "scan runs");
         scans.push(total / started.elapsed().as_secs_f64());
-        let own = folder.join(round.to_string());
-        std::fs::create_dir_all(&own).expect("there is room");
-        let service = Service::start(&own, TABLE, &[]);
-        runs.push(total / feed(&service, &bodies, None));
-        drop(service);
-        std::fs::remove_dir_all(&own).expect("the folder is ours");
+        of_scan += processor_time(own_id)[1] - before;
+        let before = processor_time(service.id())[0];
+        let (rate, events) = run(&service, f64::INFINITY);
+        of_run += processor_time(service.id())[0] - before;
+        events_of_run += events;
+        runs.push(rate);
     }
     scans.sort_by(f64::total_cmp);
     runs.sort_by(f64::total_cmp);
+    let [scan, most] = [&scans, &runs].map(|rates| rates[ROUNDS / 2]);
     println!(
-        "{total} events: scan {:.0} a second, run over HTTP {:.0}, {:.2} times (medians of 5)",
-        scans[2],
-        runs[2],
-        runs[2] / scans[2]
+        "{total} events: scan {scan:.0} a second, run over HTTP {most:.0}, {:.2} times (medians of {ROUNDS})",
+        most / scan
     );
+    let [scan_time, run_time] = [of_scan / total / ROUNDS as f64, of_run / events_of_run];
+    println!(
+        "processor time of an event: scan {:.2} us, run {:.2} us, {:.2} times; the rest is the senders'",
+        scan_time * 1e6,
+        run_time * 1e6,
+        scan_time / run_time
+    );
+    drop(service);
+    std::fs::remove_dir_all(&own).expect("the folder is ours");
     let service = Service::start(&folder, TABLE, &[]);
-    feed(&service, &bodies, Some(runs[2] / 2.0));
+    run(&service, most / 2.0);
     println!("at half of that rate, at most:");
     for stage in STAGES {
         let [p50, p99] = [0.5, 0.99].map(|q| quantile(&service, stage, q).unwrap_or(f64::NAN));
@@ -68,7 +99,7 @@ fn main() {
         std::fs::create_dir_all(&own).expect("there is room");
         let more = ["--kafka", &brokers, "--topic", &topic, "--group", &topic];
         let rate = drain(&Service::start(&own, TABLE, &more), total);
-        println!("run from Kafka {rate:.0} a second, {:.2} times scan", rate / scans[2]);
+        println!("run from Kafka {rate:.0} a second, {:.2} times scan", rate / scan);
     }
     std::fs::remove_dir_all(&folder).expect("the folder is ours");
 }
@@ -89,31 +120,6 @@ fn fill(brokers: &str, topic: &str, bytes: &[u8]) {
         }
     }
     producer.flush(Duration::from_secs(120)).expect("the topic is filled");
-}
-
-/// Posts every body, at most `rate` events a second, and returns when detectors have seen all.
-fn feed(service: &Service, bodies: &[(usize, Vec<u8>)], rate: Option<f64>) -> f64 {
-    let (next, sent, started) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
-    std::thread::scope(|scope| {
-        for _ in 0..SENDERS {
-            scope.spawn(|| {
-                let agent = ureq::Agent::new_with_defaults();
-                while let Some((events, body)) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Some(rate) = rate {
-                        let due = sent.load(Ordering::Relaxed) as f64 / rate;
-                        let ahead = due - started.elapsed().as_secs_f64();
-                        if ahead > 0.0 {
-                            std::thread::park_timeout(Duration::from_secs_f64(ahead));
-                        }
-                    }
-                    sent.fetch_add(*events, Ordering::Relaxed);
-                    service.post(&agent, body);
-                }
-            });
-        }
-    });
-    service.settle();
-    started.elapsed().as_secs_f64()
 }
 
 /// Records that are in the journal.
