@@ -387,8 +387,10 @@ impl Timeline {
             parts.for_each(|part| drop(scope.spawn(|| part.sort_unstable_by(compare))));
             own.into_iter().for_each(|part| part.sort_unstable_by(compare));
         });
-        // Merges them: this finds what is in order already.
-        order.sort_by(compare);
+        if threads > 1 {
+            // Merges them: this finds what is in order already.
+            order.sort_by(compare);
+        }
         self.order = order.into_iter().map(|(.., at)| at).collect();
         self.by_id = HashTable::new();
         self.strings.codes = HashTable::new();

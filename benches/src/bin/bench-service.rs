@@ -36,6 +36,18 @@ fn main() {
     std::fs::write(&path, &bytes).expect("there is room for the input");
     let total = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() as f64;
     let (mut loads, sent) = (loads(&bytes), Sent::default());
+    let (mut scans, before) = (Vec::new(), processor_time(std::process::id())[1]);
+    for _ in 0..ROUNDS {
+        let started = Instant::now();
+        let scanned = Command::new(binary())
+            .args(["scan", "--no-progress", "--output", "json"])
+            .arg(&path)
+            .stdout(Stdio::null())
+            .status();
+        assert!(scanned.is_ok_and(|status| status.code() <= Some(1)), "scan runs");
+        scans.push(total / started.elapsed().as_secs_f64());
+    }
+    let scan_time = (processor_time(std::process::id())[1] - before) / total / ROUNDS as f64;
     let own = folder.join("http");
     std::fs::create_dir_all(&own).expect("there is room");
     let service = Service::start(&own, TABLE, &[]);
@@ -47,27 +59,13 @@ fn main() {
         (events / started.elapsed().as_secs_f64(), events)
     };
     run(&service, f64::INFINITY);
-    let (mut scans, mut runs) = (Vec::new(), Vec::new());
-    let (own_id, mut of_scan, mut of_run, mut events_of_run) = (std::process::id(), 0.0, 0.0, 0.0);
+    let (mut runs, mut events, before) = (Vec::new(), 0.0, processor_time(service.id())[0]);
     for _ in 0..ROUNDS {
-        while service.metric("telltale_lake_entry") < service.metric("telltale_journal_entry") {
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
-        let (started, before) = (Instant::now(), processor_time(own_id)[1]);
-        let scanned = Command::new(binary())
-            .args(["scan", "--no-progress", "--output", "json"])
-            .arg(&path)
-            .stdout(Stdio::null())
-            .status();
-        assert!(scanned.is_ok_and(|status| status.code() <= Some(1)), "scan runs");
-        scans.push(total / started.elapsed().as_secs_f64());
-        of_scan += processor_time(own_id)[1] - before;
-        let before = processor_time(service.id())[0];
-        let (rate, events) = run(&service, f64::INFINITY);
-        of_run += processor_time(service.id())[0] - before;
-        events_of_run += events;
+        let (rate, in_round) = run(&service, f64::INFINITY);
+        events += in_round;
         runs.push(rate);
     }
+    let run_time = (processor_time(service.id())[0] - before) / events;
     scans.sort_by(f64::total_cmp);
     runs.sort_by(f64::total_cmp);
     let [scan, most] = [&scans, &runs].map(|rates| rates[ROUNDS / 2]);
@@ -75,7 +73,6 @@ fn main() {
         "{total} events: scan {scan:.0} a second, run over HTTP {most:.0}, {:.2} times (medians of {ROUNDS})",
         most / scan
     );
-    let [scan_time, run_time] = [of_scan / total / ROUNDS as f64, of_run / events_of_run];
     println!(
         "processor time of an event: scan {:.2} us, run {:.2} us, {:.2} times; the rest is the senders'",
         scan_time * 1e6,
