@@ -72,7 +72,7 @@ impl Scan {
 pub struct Service {
     /// Folder of the journal and everything else that has to last. Default `telltale-data`.
     pub data: PathBuf,
-    /// Bytes of memory for what was received and is not stored yet. Default 160 MiB.
+    /// Bytes of memory for what was received and is not stored yet. Default 96 MiB.
     pub memory_bytes: usize,
     /// Bytes of one delivery once decompressed. Default 128 MiB.
     pub delivery_bytes: usize,
@@ -109,7 +109,7 @@ impl Default for Service {
     fn default() -> Self {
         Self {
             data: "telltale-data".into(),
-            memory_bytes: 160 << 20,
+            memory_bytes: 96 << 20,
             delivery_bytes: 128 << 20,
             segment_bytes: 64 << 20,
             duplicate_horizon: Duration::from_secs(24 * 3600),
