@@ -87,14 +87,19 @@ impl Load {
                 }
             }
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = format_instant(now.map_or(0, |now| now.as_micros() as i64));
-        // Records have whole seconds.
-        let now = &now[.."2026-01-01T00:00:00".len()];
+        let now = second();
         for at in &self.times {
             self.body[*at..at + now.len()].copy_from_slice(now.as_bytes());
         }
     }
+}
+
+/// The time of now as records have it, in whole seconds: `2026-01-01T00:00:00`, without a zone.
+pub fn second() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let mut now = format_instant(now.map_or(0, |now| now.as_micros() as i64));
+    now.truncate("2026-01-01T00:00:00".len());
+    now
 }
 
 /// So many events a second, of all senders together.

@@ -163,29 +163,29 @@ impl LakeTable {
         let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(0) };
         let threads = Arc::clone(&self.threads);
         threads.block_on(async {
-            if self.partitions.is_empty() {
-                let mut writer = self.begun(files, &schema).await?;
-                for batch in &batches {
-                    if let Err(cause) = writer.write(batch).await {
-                        return Err(given_up(writer, lake(cause)).await);
+            let is_partitioned = !self.partitions.is_empty();
+            let schema = if is_partitioned { schema_with_day() } else { schema };
+            let mut writer = self.begun(files, &schema).await?;
+            let written = async {
+                if !is_partitioned {
+                    for batch in &batches {
+                        writer.write(batch).await.map_err(lake)?;
                     }
+                    return Ok(1);
                 }
-                *files = Some(Files(writer));
-                return Ok(1);
-            }
-            let ordered = Ordered::of(batches);
-            let mut writer = self.begun(files, &schema_with_day()).await?;
-            for slice in ordered.slices() {
-                let written = match slice {
-                    Ok(slice) => write_slice(&mut writer, slice).await.map_err(lake),
-                    Err(cause) => Err(cause),
-                };
-                if let Err(cause) = written {
-                    return Err(given_up(writer, cause).await);
+                let ordered = Ordered::of(batches);
+                for slice in ordered.slices() {
+                    write_slice(&mut writer, slice?).await.map_err(lake)?;
                 }
+                Ok(ordered.partitions())
+            };
+            let written = written.await;
+            match written {
+                Ok(_) => *files = Some(Files(writer)),
+                // What may be left of the files is in no table: nobody reads it.
+                Err(_) => drop(writer.abort().await),
             }
-            *files = Some(Files(writer));
-            Ok(ordered.partitions())
+            written
         })
     }
 
@@ -425,12 +425,6 @@ fn properties() -> WriterProperties {
         properties.set_column_statistics_enabled(path, EnabledStatistics::None)
     });
     properties.build()
-}
-
-/// Gives up files; what may be left of them is in no table: nobody reads it.
-async fn given_up(writer: DeltaWriter, cause: QueryError) -> QueryError {
-    let _ = writer.abort().await;
-    cause
 }
 
 /// Writes rows of one partition, which need not be looked for among them then.

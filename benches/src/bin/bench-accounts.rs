@@ -7,10 +7,9 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
-use telltale_benches::service::{Pace, SENDERS, Service};
+use std::time::{Duration, Instant};
+use telltale_benches::service::{Pace, SENDERS, Service, second};
 use telltale_benches::{folder, variable};
-use telltale_schema::time::format_instant;
 
 /// Events of a body.
 const EVENTS: usize = 400;
@@ -44,7 +43,9 @@ fn main() {
                 }
                 pace.wait(EVENTS);
                 body.clear();
-                (first..(first + EVENTS).min(total)).for_each(|it| push(&mut body, it, accounts));
+                let now = second();
+                let events = first..(first + EVENTS).min(total);
+                events.for_each(|event| push(&mut body, event, accounts, &now));
                 service.post(&agent, body.as_bytes());
             }
         };
@@ -71,11 +72,9 @@ fn mebibytes(bytes: f64) -> f64 {
 }
 
 /// Event number `event`, a record of CloudTrail of about a kilobyte.
-fn push(body: &mut String, event: usize, accounts: usize) {
+fn push(body: &mut String, event: usize, accounts: usize, second: &str) {
     let account = event % accounts;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = format_instant(now.map_or(0, |now| now.as_micros() as i64));
-    let (second, of) = (&now[.."2026-01-01T00:00:00".len()], account % 200);
+    let of = account % 200;
     let _ = writeln!(
         body,
         r#"{{"eventVersion":"1.08","userIdentity":{{"type":"IAMUser","principalId":"AIDA{account:017}","arn":"arn:aws:iam::{of:012}:user/workload-{account}","accountId":"{of:012}","accessKeyId":"AKIA{account:016}","userName":"workload-{account}"}},"eventTime":"{second}Z","eventSource":"s3.amazonaws.com","eventName":"GetObject","awsRegion":"eu-central-1","sourceIPAddress":"10.{}.{}.{}","userAgent":"[aws-sdk-go-v2/1.30.3 os/linux lang/go#1.22.5 md/GOOS#linux md/GOARCH#amd64 api/s3#1.58.2]","requestParameters":{{"bucketName":"data-{of}","Host":"data-{of}.s3.eu-central-1.amazonaws.com","key":"part-{event:012}"}},"responseElements":null,"additionalEventData":{{"SignatureVersion":"SigV4","CipherSuite":"ECDHE-RSA-AES128-GCM-SHA256","bytesTransferredIn":0,"AuthenticationMethod":"AuthHeader","bytesTransferredOut":375}},"requestID":"{event:016X}","eventID":"00000000-0000-4000-8000-{event:012x}","readOnly":true,"resources":[{{"type":"AWS::S3::Object","ARN":"arn:aws:s3:::data-{of}/part-{event:012}"}}],"eventType":"AwsApiCall","managementEvent":false,"recipientAccountId":"{of:012}","eventCategory":"Data"}}"#,
