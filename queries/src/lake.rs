@@ -28,6 +28,7 @@ use deltalake_core::logstore::{
     logstore_factories, object_store_factories,
 };
 use deltalake_core::operations::optimize::OptimizeType;
+use deltalake_core::operations::vacuum::VacuumMode;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::config::{TablePropertiesExt, TableProperty};
 use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError, ensure_table_uri};
@@ -36,6 +37,7 @@ use object_store::path::Path;
 use order::{Ordered, SLICE_ROWS, Slice, schema_with_day};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use std::io;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +51,10 @@ use url::Url;
 const APPLICATION: &str = "telltale";
 /// Bytes of a file that compaction aims at.
 const FILE_BYTES: u64 = 128 << 20;
+
+/// How old a file has to be that no commit knows of, before it counts as left behind by a process
+/// that was killed: one that is being written is in no commit either.
+const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 
 /// Threads that wait for files at once.
 const BLOCKING_THREADS: usize = 16;
@@ -125,6 +131,15 @@ impl LakeTable {
             Err(DeltaTableError::NotATable(_)) => Ok(()),
             result => result.map_err(lake),
         }
+    }
+
+    /// Deletes what a process that was killed had not written to its end, where the table is a
+    /// folder; an object store shows nobody what is not complete. To be called while nobody writes.
+    ///
+    /// Errors: a folder that cannot be read or a file that cannot be deleted.
+    pub fn clear_unfinished(&self) -> io::Result<()> {
+        let folder = self.table.log_store().root_url().to_file_path();
+        folder.map_or(Ok(()), |folder| clear_unfinished(&folder))
     }
 
     /// Number of the last journal entry in the table; 0 for none.
@@ -280,7 +295,8 @@ impl LakeTable {
         of_events.then(|| EVENT_RANGES.map(|column| column.name().to_owned()).to_vec())
     }
 
-    /// Merges small files, and removes files that no reader has needed for `kept`.
+    /// Merges small files, and removes files that no reader has needed for `kept`: those that were
+    /// merged, and, where that is an hour or more, those that a killed process left behind.
     ///
     /// Errors: as for [`LakeTable::append`]; the rows are the same in any case.
     pub fn maintain(&mut self, kept: Duration) -> Result<(), QueryError> {
@@ -297,11 +313,13 @@ impl LakeTable {
             .with_max_concurrent_tasks(1)
             .with_writer_properties(properties());
         (self.table, _) = self.threads.block_on(optimize.into_future()).map_err(lake)?;
+        let mode = if kept < LEFT_BEHIND { VacuumMode::Lite } else { VacuumMode::Full };
         let kept = chrono::Duration::from_std(kept).unwrap_or(chrono::Duration::MAX);
         let vacuum = self
             .table
             .clone()
             .vacuum()
+            .with_mode(mode)
             .with_retention_period(kept)
             .with_enforce_retention_duration(false);
         (self.table, _) = self.threads.block_on(vacuum.into_future()).map_err(lake)?;
@@ -440,6 +458,24 @@ async fn write_slice(writer: &mut DeltaWriter, slice: Slice) -> Result<(), Delta
         // A day that is not written with four digits for the year.
         _ => writer.write(&slice.rows).await,
     }
+}
+
+/// Deletes the files in a folder, and in those below it, that a local object store has begun: they
+/// have a number behind a `#`.
+fn clear_unfinished(folder: &std::path::Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            clear_unfinished(&entry.path())?;
+            continue;
+        }
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| Some(name.rsplit_once('#')?.1));
+        if number.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit())) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens object stores for Delta. A commit is put only where no other has its number, which these

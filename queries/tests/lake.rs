@@ -13,6 +13,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use telltale_queries::lake::{EVENT_PARTITIONS, LakeTable, threads};
 use telltale_queries::objects::Options;
 use telltale_schema::EventBatch;
@@ -128,6 +129,30 @@ fn what_is_written_piece_by_piece_is_one_commit_or_none() {
     assert!(ids(&open(folder.path())) == expected);
     let days = std::fs::read_dir(folder.path()).unwrap().count() - 1;
     assert_eq!(parquet_files(folder.path()).len(), days, "a file for each day, not for each piece");
+}
+
+#[test]
+fn what_a_killed_process_left_behind_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = open(folder.path());
+    table.append(plain(vec![synthetic("okta_system_log", 500, 0)]), 1).unwrap();
+    let rows = ids(&table);
+    let of_table = parquet_files(folder.path());
+    let beside = |name: &str, age: u64| {
+        let path = of_table[0].with_file_name(name);
+        let file = File::create(&path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        path
+    };
+    let unfinished = beside("part-1.parquet#12", 0);
+    let [old, new] = [("part-2.parquet", 3700), ("part-3.parquet", 3500)].map(|(n, a)| beside(n, a));
+    table.clear_unfinished().unwrap();
+    assert!(!unfinished.exists() && old.exists() && new.exists());
+    table.maintain(Duration::ZERO).unwrap();
+    assert!(old.exists() && new.exists(), "it may be of a commit that is under way");
+    table.maintain(Duration::from_secs(3600)).unwrap();
+    assert!(!old.exists() && new.exists());
+    assert!(of_table.iter().all(|file| file.exists()) && ids(&open(folder.path())) == rows);
 }
 
 #[test]

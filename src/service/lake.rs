@@ -12,7 +12,7 @@ use telltale_queries::QueryError;
 use telltale_queries::lake::{EVENT_PARTITIONS, LakeSnapshot, LakeTable, threads};
 use telltale_queries::objects::Options;
 use telltale_schema::Micros;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Three Delta tables.
 pub struct Lake {
@@ -69,7 +69,7 @@ impl Place {
 }
 
 impl Lake {
-    /// The lake of a data folder, which is made where it is missing.
+    /// The lake of a data folder for its one writer, which is made where it is missing.
     ///
     /// Errors: it cannot be reached; another place than that of what the folder has already stored.
     pub fn open(data: &Path, settings: &Settings) -> Result<Self> {
@@ -97,6 +97,11 @@ impl Lake {
         let lake = Self::at(data, place.as_ref())?;
         if let Some(place) = place.filter(|place| noted.as_ref() != Some(place)) {
             place.write(data)?;
+        }
+        for table in [&lake.events, &lake.findings, &lake.dead_letters] {
+            if let Err(cause) = table.clear_unfinished() {
+                warn!(%cause, "files of the lake that were never finished cannot be deleted; they stay");
+            }
         }
         Ok(lake)
     }
