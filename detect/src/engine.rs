@@ -7,7 +7,7 @@ use crate::{Detector, Findings, Unreadable, save};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use telltale_schema::time::{HOUR, MINUTE, UNKNOWN};
+use telltale_schema::time::{DAY, HOUR, MINUTE, UNKNOWN};
 use telltale_schema::{Event, Finding, Micros};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,6 +17,9 @@ const STEP: Micros = 10 * MINUTE;
 /// No engine waits longer than this for late events: detectors count on it.
 pub const MAX_LATENESS: Micros = HOUR;
 
+/// An event whose time is so much later than its receipt was written by a clock that is wrong.
+const MAX_AHEAD: Micros = DAY;
+
 /// Detectors and what they have found so far.
 ///
 /// An engine with all detectors, or one engine for each on its own thread and the findings of all
@@ -24,6 +27,8 @@ pub const MAX_LATENESS: Micros = HOUR;
 pub struct Engine {
     detectors: Vec<Box<dyn Detector>>,
     lateness: Micros,
+    /// Whether events are shown as they are received, so that none can be later than that.
+    is_live: bool,
     newest: Option<Micros>,
     closed: Option<Micros>,
     raised: Findings,
@@ -43,12 +48,20 @@ impl Engine {
         Self {
             detectors,
             lateness: allowed_lateness.clamp(0, MAX_LATENESS),
+            is_live: false,
             newest: None,
             closed: None,
             raised: Findings::default(),
             latest: BTreeMap::new(),
             told: Bounded::new(MAX_TOLD),
         }
+    }
+
+    /// An engine that is shown events as they are received. One that claims to be from later does not
+    /// move the watermark beyond its receipt, behind which everything else would count as late; one
+    /// from more than a day later has the time of its receipt.
+    pub fn live(detectors: Vec<Box<dyn Detector>>, allowed_lateness: Micros) -> Self {
+        Self { is_live: true, ..Self::new(detectors, allowed_lateness) }
     }
 
     /// An engine over an archive, of which nobody hears before its end: what is weighed on arrival
@@ -70,9 +83,17 @@ impl Engine {
         if event.event_time == UNKNOWN {
             return;
         }
-        if self.newest.is_none_or(|newest| event.event_time > newest) {
-            self.newest = Some(event.event_time);
-            let watermark = (event.event_time - self.lateness).div_euclid(STEP) * STEP;
+        let mut reached = event.event_time;
+        if self.is_live && event.event_time > event.received_at {
+            reached = event.received_at;
+            if event.event_time.saturating_sub(event.received_at) > MAX_AHEAD {
+                let event = Event { event_time: event.received_at, ..*event };
+                return self.show(&Observation { event, ..*observation });
+            }
+        }
+        if self.newest.is_none_or(|newest| reached > newest) {
+            self.newest = Some(reached);
+            let watermark = (reached - self.lateness).div_euclid(STEP) * STEP;
             if self.closed.is_none_or(|closed| watermark > closed) {
                 self.close(watermark);
             }

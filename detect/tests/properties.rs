@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use support::{Record, run};
 use telltale_detect::{Engine, detectors, merge};
-use telltale_schema::Finding;
-use telltale_schema::time::{DAY, MINUTE};
+use telltale_schema::time::{DAY, HOUR, MINUTE, format_instant};
+use telltale_schema::{Event, Finding, Severity};
 
 const LATENESS: i64 = 30 * MINUTE;
 
@@ -161,6 +161,73 @@ fn the_week_has_something_to_find() {
             "{} found nothing",
             kind.name
         );
+    }
+}
+
+/// One act of an account of Kubernetes.
+fn act(number: u32, account: &str, at: i64) -> Record {
+    Record {
+        event_id: format!("{number:032x}"),
+        event_time: format_instant(at),
+        log: "kubernetes_audit".to_owned(),
+        kind: "api_call".to_owned(),
+        outcome: "success".to_owned(),
+        principal_id: Some(account.to_owned()),
+        principal_kind: "service_account".to_owned(),
+        operation: Some("get".to_owned()),
+        ..Record::default()
+    }
+    .settle()
+}
+
+#[test]
+fn who_is_silent_is_noted_whatever_the_hour_at_which_others_act() {
+    let daily = |hour: i64| (0..100).map(move |day| estate::START + day * DAY + hour * HOUR);
+    for hour in [2, 15] {
+        let mut records = vec![act(0, "retired", estate::START)];
+        records.extend((1..).zip(daily(hour)).map(|(number, at)| act(number, "nightly", at)));
+        let found = run(&records, LATENESS);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert_eq!(
+            (&*found[0].principal_id, found[0].severity),
+            ("retired", Severity::Informational)
+        );
+        assert_eq!(found[0].raised_at.rem_euclid(DAY), 0);
+        // Around the midnight at which it is noted, whatever comes first of what is not late.
+        let midnight = found[0].raised_at;
+        let own = |minute: u32, account| {
+            act(1000 + minute, account, midnight + i64::from(minute) * MINUTE)
+        };
+        let around = [14, 16, 26, 45].map(|minute| own(minute, "nightly"));
+        records.extend(around.into_iter().chain([own(20, "retired")]));
+        records.sort_by_key(|record| record.at);
+        let found = run(&records, 0);
+        assert!(found.iter().all(|finding| &*finding.principal_id == "retired"), "{found:#?}");
+        for seed in 0..10 {
+            assert_same(found.clone(), run(&shuffled(&records, seed), LATENESS));
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_far_ahead_does_not_make_the_rest_late() {
+    let intruder = |at| act(7, "ahead", at);
+    let own = |finding: &Finding| &*finding.principal_id == "ahead";
+    for ahead in [MINUTE, HOUR, 2 * DAY, 70 * 365 * DAY] {
+        let mut engine = Engine::live(detectors::defaults(), LATENESS);
+        let mut told = BTreeMap::new();
+        for (number, record) in shuffled(&WEEK, 4).iter().enumerate() {
+            let received_at = record.at + LATENESS;
+            engine.observe(&Event { received_at, ..record.event() });
+            if number % 5_000 == 17 {
+                engine.observe(&Event { received_at, ..intruder(received_at + ahead).event() });
+            }
+            told.extend(by_id(engine.take()));
+        }
+        engine.finish();
+        told.extend(by_id(engine.take()));
+        let told = told.into_values().filter(|finding| !own(finding)).collect();
+        assert_same(run(&WEEK, LATENESS), told);
     }
 }
 

@@ -100,7 +100,10 @@ impl Learn {
         let mut timeline = into_inner(timeline);
         timeline.sort(1);
         let mut engine = Engine::new(config.detectors()?, config.scan.allowed_lateness_micros());
-        timeline.observations().for_each(|observation| engine.show(&observation));
+        // What claims to be from later would make all that is still to come late.
+        let now = crate::commands::now();
+        let past = timeline.observations().take_while(|it| it.event.event_time <= now);
+        past.for_each(|observation| engine.show(&observation));
         let waiting = snapshot::begin(data, &saved, &engine);
         waiting.and_then(|it| it.new.settle()).context("what was learnt cannot be saved")?;
         drop(bar);

@@ -67,13 +67,6 @@ impl<V> Bounded<V> {
         self.map.iter().map(|(key, (_, value))| (*key, value.as_ref()))
     }
 
-    /// Keys and times of last touch, oldest first.
-    pub fn by_age(&self) -> Vec<(Micros, u64)> {
-        let mut ages = self.ages();
-        ages.sort_unstable();
-        ages
-    }
-
     fn ages(&self) -> Vec<(Micros, u64)> {
         self.map.iter().map(|(key, (at, _))| (*at, *key)).collect()
     }

@@ -189,6 +189,8 @@ pub struct DormantAccount {
     /// Accounts whose wake has changed since the last close.
     waking: BTreeSet<u64>,
     noted: BTreeSet<u64>,
+    /// The last day that is over, when silent accounts were last looked for.
+    looked: Option<i64>,
 }
 
 impl DormantAccount {
@@ -201,6 +203,7 @@ impl DormantAccount {
             novelty: NoveltyOfOne::default(),
             waking: BTreeSet::new(),
             noted: BTreeSet::new(),
+            looked: None,
             settings,
         }
     }
@@ -374,18 +377,18 @@ impl DormantAccount {
     }
 
     /// A note about an account that has been silent for as long as the policy says.
-    fn note(key: u64, account: &Account, watermark: Micros) -> Option<Finding> {
+    fn note(key: u64, account: &Account, last_at: Micros, midnight: Micros) -> Option<Finding> {
         let who = account.who.as_ref()?;
-        let silent = spell(watermark - account.last_at);
+        let silent = spell(midnight - last_at);
         let principal = &who.principal_id;
         Some(Finding {
-            id: finding_id(NAME, key, account.last_at.div_euclid(DAY)),
+            id: finding_id(NAME, key, last_at.div_euclid(DAY)),
             detector: NAME.into(),
             severity: Severity::Informational,
             title: format!("{principal}: silent for {silent}"),
             sentence: format!(
                 "{principal} has not acted since {} and keeps its grants.",
-                format_instant(account.last_at),
+                format_instant(last_at),
             ),
             next_steps: vec![
                 format!("Ask the owner of {principal} whether it is still needed."),
@@ -400,9 +403,9 @@ impl DormantAccount {
             target_ids: Vec::new(),
             source_ips: Vec::new(),
             operations: Vec::new(),
-            raised_at: watermark,
-            first_seen: account.last_at,
-            last_seen: account.last_at,
+            raised_at: midnight,
+            first_seen: last_at,
+            last_seen: last_at,
             dimensions: vec![Dimension {
                 name: "silence".into(),
                 observed: silent,
@@ -478,18 +481,30 @@ impl Detector for DormantAccount {
                 findings.raise(finding);
             }
         }
-        // Posture is looked at once a day, when the day is over.
-        if watermark.rem_euclid(DAY) != 0 || self.noted.len() >= self.settings.max_notes {
+        // Posture is looked at once a day, as it is when the day is over, whichever event says that.
+        let today = watermark.div_euclid(DAY);
+        if self.looked.is_some_and(|looked| looked >= today)
+            || self.noted.len() >= self.settings.max_notes
+        {
             return;
         }
-        let before = watermark - micros(self.settings.silence);
-        for (last_at, key) in self.accounts.by_age() {
-            if last_at > before || self.noted.len() >= self.settings.max_notes {
+        self.looked = Some(today);
+        let midnight = today * DAY;
+        let before = midnight - micros(self.settings.silence);
+        let silent = self.accounts.iter().filter_map(|(key, account)| {
+            account.last_before(midnight).filter(|at| *at <= before).map(|at| (at, key))
+        });
+        let mut silent: Vec<_> = silent.collect();
+        silent.sort_unstable();
+        for (last_at, key) in silent {
+            if self.noted.len() >= self.settings.max_notes {
                 break;
             }
             if self.noted.insert(key)
                 && let Some(account) = self.accounts.get(key)
-                && let Some(note) = Self::note(key, account, watermark)
+                // Who has woken since is a finding by then, under the same id.
+                && !(account.last_at >= midnight && self.wake(key).is_some())
+                && let Some(note) = Self::note(key, account, last_at, midnight)
             {
                 findings.raise(note);
             }
@@ -501,22 +516,33 @@ impl Detector for DormantAccount {
     }
 
     fn save(&self, out: &mut dyn Write) -> io::Result<()> {
-        let state = (&self.accounts, &self.logs, &self.commons, &self.waking, &self.noted);
-        save(&state, out)
+        let Self { accounts, logs, commons, waking, noted, looked, .. } = self;
+        save(&(accounts, logs, commons, waking, noted, looked), out)
     }
 
     fn load(&mut self, saved: &[u8]) -> Result<(), Unreadable> {
-        let (accounts, logs, commons, waking, noted) = postcard::from_bytes(saved)?;
+        let (accounts, logs, commons, waking, noted, looked) = postcard::from_bytes(saved)?;
         self.accounts = accounts;
         self.logs = logs;
         self.commons = commons;
         self.waking = waking;
         self.noted = noted;
+        self.looked = looked;
         Ok(())
     }
 }
 
 impl Account {
+    /// When it last acted before `midnight`, as far as events behind that have come already; `None`
+    /// where it was at work then.
+    fn last_before(&self, midnight: Micros) -> Option<Micros> {
+        if self.last_at < midnight {
+            Some(self.last_at)
+        } else {
+            self.silent_from.filter(|_| self.started_at >= midnight)
+        }
+    }
+
     /// Extends the present span of activity or begins a new one.
     fn span(&mut self, at: Micros) {
         if at > self.last_at + SPAN {
