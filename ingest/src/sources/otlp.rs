@@ -20,12 +20,15 @@ use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 
 /// What the source is called.
 pub const SOURCE: &str = "otlp";
 /// The attribute that names a parser.
 const PARSER_ATTRIBUTE: &str = "telltale.parser";
+/// Requests of one connection that are under way at once.
+const REQUESTS: usize = 16;
 
 /// The gRPC service.
 pub struct Otlp {
@@ -46,12 +49,15 @@ impl Otlp {
         incoming: Incoming,
         stop: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
-        let limit = self.body_bytes;
+        let (limit, tokens) = (self.body_bytes, self.tokens.clone());
         let service = LogsServiceServer::new(self)
             .accept_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(limit);
+        // Nothing is read of a request before its token is known.
+        let admit = move |request: Request<()>| admitted(&tokens.borrow(), request);
         tonic::transport::Server::builder()
-            .add_service(service)
+            .concurrency_limit_per_connection(REQUESTS)
+            .add_service(InterceptedService::new(service, admit))
             .serve_with_incoming_shutdown(incoming.into_stream(), stop)
             .await
     }
@@ -63,14 +69,6 @@ impl LogsService for Otlp {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        let tokens = Arc::clone(&self.tokens.borrow());
-        if !tokens.is_empty() {
-            let shown = request.metadata().get("authorization").and_then(|v| v.to_str().ok());
-            let token = shown.and_then(|text| text.split_once(' ')).map(|(_, token)| token.trim());
-            if !token.is_some_and(|token| super::http::is_one_of(&tokens, token)) {
-                return Err(Status::unauthenticated("send `authorization: Bearer TOKEN`"));
-            }
-        }
         let delivery = delivery("grpc", request.into_inner());
         match self.take.take(delivery).await {
             Ok(receipt) => Ok(Response::new(told(&receipt))),
@@ -80,6 +78,16 @@ impl LogsService for Otlp {
             // By the specification a sender tries again after `unavailable`.
             Err(refusal) => Err(Status::unavailable(refusal.to_string())),
         }
+    }
+}
+
+/// The request, where it shows one of the tokens or none is asked for.
+fn admitted(tokens: &[String], request: Request<()>) -> Result<Request<()>, Status> {
+    let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+    let token = shown.and_then(|text| text.split_once(' ')).map(|(_, token)| token.trim());
+    match tokens.is_empty() || token.is_some_and(|it| super::http::is_one_of(tokens, it)) {
+        true => Ok(request),
+        false => Err(Status::unauthenticated("send `authorization: Bearer TOKEN`")),
     }
 }
 

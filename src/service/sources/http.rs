@@ -5,10 +5,13 @@ use crate::config::HttpSource;
 use crate::service::server;
 use anyhow::Result;
 use std::sync::Arc;
-use telltale_ingest::sources::http::{self, Http};
+use telltale_ingest::sources::http::{self, Http, Room};
 use telltale_ingest::sources::tls::TlsFiles;
 use tokio::sync::watch;
 use tracing::{error, info};
+
+/// Bodies of the greatest length that there is memory for at once.
+const BODIES: usize = 2;
 
 impl Sources {
     pub(super) async fn listen_http(
@@ -19,7 +22,9 @@ impl Sources {
     ) -> Result<Live> {
         let (own, tokens) = watch::channel(tokens(settings.tokens_file.as_deref())?);
         let take = Arc::clone(&self.take);
-        let http = Http { take, body_bytes: settings.body_bytes, plain_bytes, tokens };
+        let body_bytes = settings.body_bytes;
+        let room = Room::of(BODIES * body_bytes);
+        let http = Http { take, body_bytes, plain_bytes, room, tokens };
         let router = http::routes(http).merge(server::routes(Arc::clone(&self.service)));
         let is_tls = tls.is_some();
         let (incoming, live) = bind(&settings.listen, tls, &["http/1.1"]).await?;

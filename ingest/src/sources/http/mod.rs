@@ -4,24 +4,27 @@
 //! what became of its records and comes when they are on disk. A body that stops half way is not
 //! stored at all.
 //!
-//! `native` our own path · `splunk` HTTP Event Collector · `elastic` `_bulk` · `otlp` OTLP/HTTP
+//! `body` how one is taken in · `native` our own path · `splunk` HTTP Event Collector · `elastic`
+//! `_bulk` · `otlp` OTLP/HTTP
 
+mod body;
 mod elastic;
 mod native;
 mod otlp;
 mod splunk;
 
+pub use body::Room;
+
 use super::delivery::{Delivery, Piece, Receipt, Refusal, Take};
 use crate::parsers::Parser;
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use body::Posted;
 use bytes::Bytes;
 use serde_json::json;
-use std::io::Read;
 use std::sync::Arc;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_128;
@@ -37,6 +40,8 @@ pub struct Http {
     pub body_bytes: usize,
     /// Bytes of a body once decompressed, for the paths that look into it.
     pub plain_bytes: usize,
+    /// What all bodies have together.
+    pub room: Room,
     /// The tokens of which a sender has to show one; anybody may send where there is none.
     /// They may change meanwhile.
     pub tokens: watch::Receiver<Arc<[String]>>,
@@ -83,57 +88,6 @@ pub(super) fn is_one_of(tokens: &[String], shown: &str) -> bool {
     tokens.iter().fold(false, |known, own| known | (blake3::hash(own.as_bytes()) == shown))
 }
 
-/// A whole body as it was sent.
-struct Posted(Bytes);
-
-impl FromRequest<Arc<Http>> for Posted {
-    type Rejection = Response;
-
-    async fn from_request(request: Request, http: &Arc<Http>) -> Result<Self, Response> {
-        let headers = request.headers();
-        let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str());
-        if let Some(encoding) = encoding
-            && !matches!(encoding, Ok("gzip" | "x-gzip" | "zstd" | "identity" | ""))
-        {
-            let hint = "the body may be plain, gzip or zstd";
-            return Err(failed(StatusCode::UNSUPPORTED_MEDIA_TYPE, hint));
-        }
-        let too_large = || {
-            let limit = http.body_bytes >> 20;
-            let hint = format!("a body may have {limit} MiB; send it in parts");
-            failed(StatusCode::PAYLOAD_TOO_LARGE, &hint)
-        };
-        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        if announced.and_then(|len| len.parse::<usize>().ok()).is_some_and(|n| n > http.body_bytes)
-        {
-            return Err(too_large());
-        }
-        read(request.into_body(), http.body_bytes).await.map(Self).map_err(
-            |is_long| match is_long {
-                true => too_large(),
-                false => failed(
-                    StatusCode::BAD_REQUEST,
-                    "the body ends too early; nothing of it is stored",
-                ),
-            },
-        )
-    }
-}
-
-/// The whole body, or whether it was too long.
-async fn read(body: Body, limit: usize) -> Result<Bytes, bool> {
-    axum::body::to_bytes(body, limit).await.map_err(|cause| {
-        let mut cause: Option<&dyn std::error::Error> = Some(&cause);
-        let mut causes = std::iter::from_fn(|| {
-            let this = cause?;
-            cause = this.source();
-            Some(this)
-        });
-        // The limit's own error type is not public; its text is.
-        causes.any(|cause| cause.to_string().contains("length limit"))
-    })
-}
-
 impl Http {
     /// Hands a body over; `partition` is what the accounts call its path.
     async fn deliver(
@@ -155,33 +109,6 @@ impl Http {
         let (source, partition) = (SOURCE.into(), partition.into());
         let rejected = Vec::new();
         self.take.take(Delivery { source, partition, pieces, rejected, position: None }).await
-    }
-
-    /// The body without its compression.
-    ///
-    /// Errors: what the sender is told.
-    fn plain(&self, bytes: &Bytes) -> Result<Bytes, (StatusCode, String)> {
-        let mut plain = Vec::new();
-        let limit = self.plain_bytes as u64 + 1;
-        let read = match bytes.as_ref() {
-            [0x1f, 0x8b, ..] => flate2::bufread::MultiGzDecoder::new(bytes.as_ref())
-                .take(limit)
-                .read_to_end(&mut plain),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => zstd::Decoder::with_buffer(bytes.as_ref())
-                .and_then(|decoder| decoder.take(limit).read_to_end(&mut plain)),
-            _ => return Ok(bytes.clone()),
-        };
-        match read {
-            Ok(read) if read as u64 == limit => Err((
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the body is too long once decompressed; send it in parts".to_owned(),
-            )),
-            Ok(_) => Ok(plain.into()),
-            Err(cause) => {
-                let hint = format!("the body cannot be decompressed: {cause}");
-                Err((StatusCode::BAD_REQUEST, hint))
-            }
-        }
     }
 }
 

@@ -30,11 +30,11 @@ async fn logs(
             return failed(StatusCode::NOT_FOUND, &hint);
         }
     };
-    let Posted(bytes) = match posted {
+    let posted = match posted {
         Ok(posted) => posted,
         Err(response) => return response,
     };
-    match http.deliver(&name, parser, false, bytes).await {
+    match http.deliver(&name, parser, false, posted.bytes.clone()).await {
         Ok(receipt) => axum::Json(told(&receipt)).into_response(),
         Err(refusal) => refused(&refusal),
     }

@@ -15,20 +15,18 @@ pub fn routes() -> Router<Arc<Http>> {
     Router::new().route("/v1/logs", post(logs))
 }
 
-async fn logs(
-    State(http): State<Arc<Http>>,
-    headers: HeaderMap,
-    Posted(bytes): Posted,
-) -> Response {
+async fn logs(State(http): State<Arc<Http>>, headers: HeaderMap, posted: Posted) -> Response {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_json = kind.is_some_and(|kind| kind.starts_with("application/json"));
-    let plain = match http.plain(&bytes) {
+    let plain = match posted.plain(&http).await {
         Ok(plain) => plain,
-        Err((status, hint)) => return failed(status, &hint),
+        Err(response) => return response,
     };
     let request = match is_json {
-        true => serde_json::from_slice(&plain).map_err(|cause| cause.to_string()),
-        false => ExportLogsServiceRequest::decode(plain).map_err(|cause| cause.to_string()),
+        true => serde_json::from_slice(&plain.bytes).map_err(|cause| cause.to_string()),
+        false => {
+            ExportLogsServiceRequest::decode(plain.bytes.clone()).map_err(|cause| cause.to_string())
+        }
     };
     let request = match request {
         Ok(request) => request,

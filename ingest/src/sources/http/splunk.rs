@@ -37,23 +37,23 @@ async fn health() -> Response {
     answer(StatusCode::OK, 17, "HEC is healthy")
 }
 
-async fn events(State(http): State<Arc<Http>>, Posted(bytes): Posted) -> Response {
-    if bytes.is_empty() {
+async fn events(State(http): State<Arc<Http>>, posted: Posted) -> Response {
+    if posted.bytes.is_empty() {
         return answer(StatusCode::BAD_REQUEST, 5, "No data");
     }
-    told(http.deliver(PARTITION, None, false, bytes).await)
+    told(http.deliver(PARTITION, None, false, posted.bytes.clone()).await)
 }
 
 async fn raw(
     State(http): State<Arc<Http>>,
     Query(Metadata { sourcetype }): Query<Metadata>,
-    Posted(bytes): Posted,
+    posted: Posted,
 ) -> Response {
-    if bytes.is_empty() {
+    if posted.bytes.is_empty() {
         return answer(StatusCode::BAD_REQUEST, 5, "No data");
     }
     let parser = sourcetype.as_deref().and_then(parsers::by_name);
-    told(http.deliver(PARTITION, parser, false, bytes).await)
+    told(http.deliver(PARTITION, parser, false, posted.bytes.clone()).await)
 }
 
 fn told(outcome: Result<crate::sources::Receipt, crate::sources::Refusal>) -> Response {

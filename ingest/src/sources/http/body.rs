@@ -1,0 +1,179 @@
+//! A body on its way in: bounded in size, in time, and in the memory of all of them together.
+
+use super::{Http, failed, refused, with_retry};
+use crate::sources::Refusal;
+use axum::extract::{FromRequest, Request};
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long a sender may be silent within a body.
+const PAUSE: Duration = Duration::from_secs(30);
+/// How long a body may take.
+const LONGEST: Duration = Duration::from_secs(300);
+/// How long a body waits for memory before its sender is told to come again.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Memory for the bodies that are being received or are under way. Cheap to clone.
+#[derive(Clone)]
+pub struct Room {
+    kib: Arc<Semaphore>,
+    most: u32,
+    patience: Duration,
+}
+
+impl Room {
+    /// Room for so many bytes at once.
+    pub fn of(bytes: usize) -> Self {
+        let most = u32::try_from(bytes >> 10).unwrap_or(u32::MAX >> 4).max(1);
+        Self { kib: Arc::new(Semaphore::new(most as usize)), most, patience: PATIENCE }
+    }
+
+    /// Room for a body that has none yet.
+    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.most);
+        let waiting = Arc::clone(&self.kib).acquire_many_owned(kib);
+        match timeout(self.patience, waiting).await {
+            Ok(permit) => permit.map_err(|_| Refusal::Closed),
+            Err(_) => Err(Refusal::Busy),
+        }
+    }
+
+    /// Makes what a body has enough for so many bytes.
+    async fn grow(&self, has: &mut OwnedSemaphorePermit, bytes: usize) -> Result<(), Refusal> {
+        let missing = (bytes / 1024 + 1).min(self.most as usize).saturating_sub(has.num_permits());
+        if missing > 0 {
+            has.merge(self.take((missing << 10) - 1).await?);
+        }
+        Ok(())
+    }
+}
+
+/// A whole body as it was sent.
+pub(super) struct Posted {
+    pub bytes: Bytes,
+    room: OwnedSemaphorePermit,
+}
+
+impl FromRequest<Arc<Http>> for Posted {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, http: &Arc<Http>) -> Result<Self, Response> {
+        let headers = request.headers();
+        let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str());
+        if let Some(encoding) = encoding
+            && !matches!(encoding, Ok("gzip" | "x-gzip" | "zstd" | "identity" | ""))
+        {
+            let hint = "the body may be plain, gzip or zstd";
+            return Err(failed(StatusCode::UNSUPPORTED_MEDIA_TYPE, hint));
+        }
+        let too_large = || {
+            let limit = http.body_bytes >> 20;
+            let hint = format!("a body may have {limit} MiB; send it in parts");
+            failed(StatusCode::PAYLOAD_TOO_LARGE, &hint)
+        };
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let announced = announced.and_then(|len| len.parse::<usize>().ok()).unwrap_or_default();
+        if announced > http.body_bytes {
+            return Err(too_large());
+        }
+        // Memory is taken as bytes come, not as they are announced.
+        let mut room = http.room.take(0).await.map_err(|cause| refused(&cause))?;
+        let (mut bytes, mut parts) = (BytesMut::new(), request.into_body().into_data_stream());
+        let until = Instant::now() + LONGEST;
+        loop {
+            let part = match timeout_at(until.min(Instant::now() + PAUSE), parts.next()).await {
+                Ok(Some(Ok(part))) => part,
+                Ok(None) => return Ok(Self { bytes: bytes.freeze(), room }),
+                Ok(Some(Err(_))) => {
+                    let hint = "the body ends too early; nothing of it is stored";
+                    return Err(failed(StatusCode::BAD_REQUEST, hint));
+                }
+                Err(_) => {
+                    let hint = "the body comes too slowly; nothing of it is stored";
+                    return Err(failed(StatusCode::REQUEST_TIMEOUT, hint));
+                }
+            };
+            let len = bytes.len() + part.len();
+            if len > http.body_bytes {
+                return Err(too_large());
+            }
+            http.room.grow(&mut room, len).await.map_err(|cause| refused(&cause))?;
+            if bytes.is_empty() {
+                bytes.reserve(announced.max(len));
+            }
+            bytes.extend_from_slice(&part);
+        }
+    }
+}
+
+impl Posted {
+    /// The body without its compression.
+    ///
+    /// Errors: what the sender is told.
+    pub(super) async fn plain(self, http: &Http) -> Result<Self, Response> {
+        let Self { bytes, mut room } = self;
+        if !matches!(bytes.as_ref(), [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..]) {
+            return Ok(Self { bytes, room });
+        }
+        let limit = http.plain_bytes;
+        let opened = tokio::task::spawn_blocking(move || open(&bytes, limit)).await;
+        let opened = opened.map_err(|cause| {
+            failed(StatusCode::INTERNAL_SERVER_ERROR, &format!("it cannot be opened: {cause}"))
+        })?;
+        let bytes = opened.map_err(|(status, hint)| with_retry(failed(status, &hint), None))?;
+        http.room.grow(&mut room, bytes.len()).await.map_err(|cause| refused(&cause))?;
+        Ok(Self { bytes, room })
+    }
+}
+
+/// Takes gzip or zstd off.
+fn open(bytes: &[u8], limit: usize) -> Result<Bytes, (StatusCode, String)> {
+    let mut plain = Vec::new();
+    let most = limit as u64 + 1;
+    let read = match bytes {
+        [0x1f, 0x8b, ..] => {
+            flate2::bufread::MultiGzDecoder::new(bytes).take(most).read_to_end(&mut plain)
+        }
+        _ => zstd::Decoder::with_buffer(bytes)
+            .and_then(|decoder| decoder.take(most).read_to_end(&mut plain)),
+    };
+    match read {
+        Ok(read) if read > limit => Err((
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is too long once decompressed; send it in parts".to_owned(),
+        )),
+        Ok(_) => Ok(plain.into()),
+        Err(cause) => {
+            let hint = format!("the body cannot be decompressed: {cause}");
+            Err((StatusCode::BAD_REQUEST, hint))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bodies_have_room_for_so_much_and_give_it_back() {
+        let room = Room { patience: Duration::from_millis(20), ..Room::of(64 << 10) };
+        let mut first = room.take(0).await.unwrap();
+        room.grow(&mut first, 40 << 10).await.unwrap();
+        let second = room.take(20 << 10).await.unwrap();
+        assert_eq!(room.grow(&mut first, 50 << 10).await, Err(Refusal::Busy));
+        drop(second);
+        room.grow(&mut first, 50 << 10).await.unwrap();
+        // One that is larger than all of it takes all of it.
+        room.grow(&mut first, 1 << 20).await.unwrap();
+        assert_eq!(room.take(0).await.map(|_| ()), Err(Refusal::Busy));
+        drop(first);
+        assert_eq!(room.take(1 << 20).await.unwrap().num_permits(), 64);
+    }
+}
