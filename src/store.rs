@@ -46,9 +46,6 @@ pub struct Accounts {
     pub residue: u64,
 }
 
-/// How often a view is tried that a running service changes meanwhile.
-const TRIES: usize = 20;
-
 impl Store {
     /// Errors: a folder that is none of a service.
     pub fn open(data: &Path) -> Result<Self> {
@@ -72,42 +69,35 @@ impl Store {
 
     /// What is there now.
     pub fn view(&self) -> Result<View> {
-        for _ in 0..TRIES {
-            let lake = Lake::open_existing(&self.data)?;
-            let [events_flushed, findings_flushed, dead_letters_flushed] = match &lake {
-                Some(lake) => lake.flushed()?,
-                None => [0; 3],
-            };
-            let mut reader = Reader::open(&self.disk(), events_flushed + 1)?;
-            // The service may have flushed and dropped what came next in between.
-            if reader.begins_at().is_none_or(|begins| begins <= events_flushed + 1) {
-                return Ok(View {
-                    heads: Reader::open(&self.disk(), 1)?,
-                    events: reader,
-                    lake,
-                    events_flushed,
-                    findings_flushed,
-                    dead_letters_flushed,
-                });
-            }
-        }
-        bail!("`{}` changes faster than it can be read; try again", self.data.display())
+        // Opened before the lake is looked at: what a running service moves there meanwhile is in
+        // both, and passed over here.
+        let (mut heads, mut events) = (self.journal()?, self.journal()?);
+        let lake = Lake::open_existing(&self.data)?;
+        let [events_flushed, findings_flushed, dead_letters_flushed] = match &lake {
+            Some(lake) => lake.flushed()?,
+            None => [0; 3],
+        };
+        events.pass_over(events_flushed);
+        heads.pass_over(findings_flushed.min(dead_letters_flushed));
+        Ok(View { heads, events, lake, events_flushed, findings_flushed, dead_letters_flushed })
     }
 
     /// What became of everything.
     pub fn accounts(&self) -> Result<Accounts> {
-        let (mut accounts, from) = match snapshot::read(&self.data)? {
+        // Opened before the snapshot is read, behind which segments are dropped.
+        let mut reader = self.journal()?;
+        let mut accounts = match snapshot::read(&self.data)? {
             Some((snapshot, _)) => {
                 let totals = snapshot
                     .totals
                     .into_iter()
                     .map(|l| ((l.source.clone(), l.partition.clone()), l));
                 let totals = totals.collect();
-                (Accounts { totals, entries: snapshot.entry, residue: 0 }, snapshot.entry + 1)
+                Accounts { totals, entries: snapshot.entry, residue: 0 }
             }
-            None => (Accounts::default(), 1),
+            None => Accounts::default(),
         };
-        let mut reader = Reader::open(&self.disk(), from)?;
+        reader.pass_over(accounts.entries);
         while let Some((number, body)) = reader.next_entry()? {
             let entry = Entry::decode(number, body)?;
             accounts.entries += 1;
@@ -116,7 +106,7 @@ impl Store {
             let dead: u64 = entry.head.ledger.iter().map(|ledger| ledger.dead_letter).sum();
             // What the accounts say against what is there.
             accounts.residue += stored.abs_diff(events);
-            accounts.residue += dead.abs_diff(entry.head.dead_letters.len() as u64);
+            accounts.residue += dead.abs_diff(entry.head.rejected());
             for ledger in &entry.head.ledger {
                 let key = (ledger.source.clone(), ledger.partition.clone());
                 accounts.totals.entry(key).or_default().add(ledger);

@@ -147,7 +147,9 @@ impl Payload {
     /// another log's or lies in an exporter's envelope.
     pub fn refuse(&self, number: usize, cause: impl Display, rejects: &mut Rejects) {
         let span = self.spans[number];
-        let Some(refused) = &mut rejects.refused else { return rejects.push(span.position, cause) };
+        let Some(refused) = &mut rejects.refused else {
+            return rejects.push_text(span.position, cause, self.text(span).as_bytes());
+        };
         let cause = cut_reason(cause.to_string());
         // As a rule it is the same for many.
         let last = refused.last().and_then(|last| last.cause.as_ref());
@@ -162,22 +164,6 @@ impl Payload {
     pub fn pass_over(&self, number: usize, rejects: &mut Rejects) {
         if let Some(refused) = &mut rejects.refused {
             refused.push(Refused { span: self.spans[number], cause: None });
-        }
-    }
-
-    /// Says of every single reject of this payload, since the last call, which text it concerns.
-    pub fn explain(&self, rejects: &mut Rejects) {
-        let Some(singles) = &mut rejects.singles else { return };
-        for single in singles.iter_mut().filter(|single| single.text.is_none()) {
-            let first = self.spans.partition_point(|span| span.position < single.position);
-            let same = self.spans[first..].iter().take_while(|s| s.position == single.position);
-            // Records of one line share its position: the text is all of them.
-            if let (Some(start), Some(end)) = (
-                self.spans.get(first).filter(|s| s.position == single.position).map(|s| s.start),
-                same.last().map(|span| span.end),
-            ) {
-                single.text = Some(Single::cut(&self.buffer.as_slice()[start..end]));
-            }
         }
     }
 
@@ -295,6 +281,8 @@ pub struct Rejects {
     total: u64,
     /// Every reject by itself, for whoever keeps them.
     singles: Option<Vec<Single>>,
+    /// Rejects that there were more of than [`Rejects::MAX_SINGLES`].
+    left_out: u64,
     /// What was refused, while it may still turn out to be a record.
     refused: Option<Vec<Refused>>,
 }
@@ -330,6 +318,9 @@ pub struct Reject {
 impl Rejects {
     /// Different reasons that are kept apart; what comes later is counted as `other reasons`.
     const MAX_REASONS: usize = 50;
+    /// Single rejects that are kept; of what comes later only the number is.
+    pub const MAX_SINGLES: usize = 100_000;
+
     /// Rejects that can be asked for every single one: [`Rejects::take_singles`].
     pub fn keeping_singles() -> Self {
         Self { singles: Some(Vec::new()), ..Self::default() }
@@ -347,8 +338,13 @@ impl Rejects {
 
     fn push_single(&mut self, position: u64, cause: impl Display, text: Option<&[u8]>) {
         let reason = cut_reason(cause.to_string());
-        if let Some(singles) = &mut self.singles {
-            singles.push(Single { position, reason: reason.clone(), text: text.map(Single::cut) });
+        match &mut self.singles {
+            Some(singles) if singles.len() >= Self::MAX_SINGLES => self.left_out += 1,
+            Some(singles) => {
+                let text = text.map(Single::cut);
+                singles.push(Single { position, reason: reason.clone(), text });
+            }
+            None => {}
         }
         self.add(Reject { position, reason, count: 1 });
     }
@@ -363,6 +359,11 @@ impl Rejects {
     /// Every single reject since the last call, remarks aside, in the order in which they came.
     pub fn take_singles(&mut self) -> Vec<Single> {
         self.singles.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// How many single rejects were not kept since the last call.
+    pub fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
     }
 
     /// Says something about the source as a whole, which counts no record.
@@ -388,7 +389,12 @@ impl Rejects {
 
     /// Says of a source as a whole that it is rejected, which counts one record.
     pub fn count(&mut self, position: u64, cause: impl Display) {
-        self.add(Reject { position, reason: cut_reason(cause.to_string()), count: 1 });
+        self.count_all(position, cause, 1);
+    }
+
+    /// The same of so many records, of which `position` is that of the first.
+    pub(crate) fn count_all(&mut self, position: u64, cause: impl Display, count: u64) {
+        self.add(Reject { position, reason: cut_reason(cause.to_string()), count });
     }
 
     /// What was said about the source as a whole.

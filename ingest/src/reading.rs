@@ -68,7 +68,6 @@ pub fn read_records(
             Some(parser) => parse(parser, &opened, rejects),
             None => each_for_itself(&opened, rejects, &mut parse),
         }
-        opened.explain(rejects);
         // Where the parser was named nobody else may have them, where there is none all were asked.
         let own = plan.parser.filter(|_| !plan.named);
         let mut strangers = Vec::new();
@@ -80,14 +79,13 @@ pub fn read_records(
             match (other, cause) {
                 (Some(parser), _) => strangers.push((span, parser)),
                 (None, Some(cause)) if bulk_action(record).is_none() => {
-                    rejects.push(span.position, cause);
+                    rejects.push_text(span.position, cause, record.as_bytes());
                 }
                 (None, _) => {}
             }
         }
         hand_out(&payload, &strangers, rejects, &mut parse);
     }
-    payload.explain(rejects);
 }
 
 /// Hands records to the parsers that recognise them, and refuses those that none does.

@@ -145,7 +145,8 @@ fn what_a_killed_process_left_behind_goes() {
         path
     };
     let unfinished = beside("part-1.parquet#12", 0);
-    let [old, new] = [("part-2.parquet", 3700), ("part-3.parquet", 3500)].map(|(n, a)| beside(n, a));
+    let [old, new] =
+        [("part-2.parquet", 3700), ("part-3.parquet", 3500)].map(|(n, a)| beside(n, a));
     table.clear_unfinished().unwrap();
     assert!(!unfinished.exists() && old.exists() && new.exists());
     table.maintain(Duration::ZERO).unwrap();

@@ -32,6 +32,9 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    /// Bytes that an event takes at most, besides the text of its record.
+    pub const ROW_BYTES: usize = 40 * VIEW as usize;
+
     /// No parts where there are no events.
     pub fn of(events: &[EventBatch]) -> Self {
         let parts = events.iter().filter(|batch| !batch.is_empty()).map(split);

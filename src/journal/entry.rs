@@ -24,6 +24,8 @@ pub struct Head {
     /// What became of what a source handed over; empty for an entry of findings.
     pub ledger: Vec<Ledger>,
     pub dead_letters: Vec<DeadLetter>,
+    /// Records that were rejected and of which nothing but this number is kept.
+    pub left_out: u64,
     pub findings: Vec<Finding>,
     /// Of each batch, the lengths of what its text lies in.
     pub texts: Vec<Vec<u64>>,
@@ -61,6 +63,13 @@ impl DeadLetter {
 }
 
 impl Head {
+    /// Rejected records, by what is there of them.
+    pub fn rejected(&self) -> u64 {
+        // One more letter says that there were others.
+        let letters = self.dead_letters.len() as u64;
+        letters - u64::from(self.left_out > 0).min(letters) + self.left_out
+    }
+
     /// The body of a frame up to the events: length of the head, the head, room up to where events
     /// begin.
     pub fn encode(&self) -> Vec<u8> {

@@ -49,6 +49,8 @@ pub enum JournalError {
         "the journal segment `{segment}` was written by another version of telltale; this one reads format {FORMAT}"
     )]
     Format { segment: String },
+    #[error("an entry of {bytes} bytes is too long for the journal")]
+    TooLong { bytes: usize },
     #[error("entry {number} of the journal cannot be read: {cause}")]
     Entry { number: u64, cause: String },
 }
@@ -64,19 +66,26 @@ impl JournalError {
 }
 
 const SEGMENT_MAGIC: [u8; 8] = *b"telltale";
-const FORMAT: u32 = 4;
-/// Magic, format, four bytes kept free, number of the first entry; zeros fill the block.
+const FORMAT: u32 = 5;
+/// Magic, format, [`GAP`] or zeros, number of the first entry; zeros fill the block.
 const SEGMENT_HEAD: usize = 24;
+/// In the head of a segment before which entries are missing that nobody has any more.
+const GAP: [u8; 4] = *b"gap ";
 /// Where the first frame of a segment begins.
 const FRAMES_AT: usize = BLOCK;
 const FRAME_MAGIC: u32 = 0x4c4a_5454;
 /// Magic, length of the body, number, durable, length of the padding, four bytes kept free, checksum.
 const FRAME_HEAD: usize = 40;
-/// No entry is longer: what a source hands over at once is bounded far below.
-const MAX_ENTRY_BYTES: usize = 1 << 30;
+/// No entry is longer, and none is written that is: nobody could read it.
+pub const MAX_ENTRY_BYTES: usize = 1 << 30;
 
 /// An entry as bytes, in parts: what is written for it, and what lies ready.
 pub type Body<'e> = Vec<&'e [u8]>;
+
+/// Bytes of an entry.
+pub fn len_of(body: &[&[u8]]) -> usize {
+    body.iter().map(|part| part.len()).sum()
+}
 
 const ZEROS: [u8; BLOCK] = [0; BLOCK];
 
@@ -100,8 +109,7 @@ struct Frame {
 
 impl Frame {
     fn of(body: &[&[u8]], number: u64, durable: u64, padding: usize) -> Self {
-        let len = body.iter().map(|part| part.len()).sum();
-        let mut frame = Self { len, number, durable, padding, checksum: 0 };
+        let mut frame = Self { len: len_of(body), number, durable, padding, checksum: 0 };
         frame.checksum = frame.checksum_of(body);
         frame
     }
@@ -149,10 +157,13 @@ impl Frame {
     }
 }
 
-fn segment_head(base: u64) -> [u8; SEGMENT_HEAD] {
+fn segment_head(base: u64, is_behind_gap: bool) -> [u8; SEGMENT_HEAD] {
     let mut head = [0; SEGMENT_HEAD];
     head[..8].copy_from_slice(&SEGMENT_MAGIC);
     head[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+    if is_behind_gap {
+        head[12..16].copy_from_slice(&GAP);
+    }
     head[16..].copy_from_slice(&base.to_le_bytes());
     head
 }
@@ -172,6 +183,8 @@ pub struct Journal {
     segment: Option<Segment>,
     /// Number of the next entry, from 1.
     next: u64,
+    /// Whether entries before that one are missing for good.
+    is_behind_gap: bool,
     segment_bytes: u64,
 }
 
@@ -189,7 +202,8 @@ impl Journal {
     pub fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Self, Recovery), JournalError> {
         let mut recovery = Recovery::default();
         let names = disk.list().map_err(|cause| io_error("list", "", cause))?;
-        let mut journal = Self { disk, segment: None, next: 1, segment_bytes };
+        let mut journal =
+            Self { disk, segment: None, next: 1, is_behind_gap: false, segment_bytes };
         let mut segments: Vec<_> =
             names.into_iter().filter_map(|name| Some((base_of(&name)?, name))).collect();
         while let Some((base, last)) = segments.pop() {
@@ -222,6 +236,7 @@ impl Journal {
             journal.segment =
                 (padding_of(end) == 0).then(|| Segment { name: last, file, len: end as u64 });
             journal.next = next;
+            journal.is_behind_gap = next == base && bytes[12..16] == GAP;
             recovery.last = next - 1;
             break;
         }
@@ -242,11 +257,13 @@ impl Journal {
         self.next
     }
 
-    /// Numbers what comes next higher than `last`, which somebody knows an entry by already.
+    /// Numbers what comes next higher than `last`, which somebody knows an entry by already: files of
+    /// this journal were moved away. What comes next says so.
     pub fn go_on_after(&mut self, last: u64) {
         if self.next <= last {
             self.next = last + 1;
             self.segment = None;
+            self.is_behind_gap = true;
         }
     }
 
@@ -261,10 +278,15 @@ impl Journal {
         let bodies: Vec<Body<'e>> = entries.into_iter().collect();
         self.write(&bodies)?;
         self.next += bodies.len() as u64;
+        self.is_behind_gap &= bodies.is_empty();
         Ok(first)
     }
 
     fn write(&mut self, bodies: &[Body<'_>]) -> Result<(), JournalError> {
+        let longest = bodies.iter().map(|body| len_of(body)).max().unwrap_or_default();
+        if longest > MAX_ENTRY_BYTES {
+            return Err(JournalError::TooLong { bytes: longest });
+        }
         if self.segment.as_ref().is_some_and(|segment| segment.len >= self.segment_bytes) {
             self.segment = None;
         }
@@ -272,9 +294,7 @@ impl Journal {
             Some(segment) => segment,
             None => self.begin_segment()?,
         };
-        let bytes =
-            |body: &Body<'_>| FRAME_HEAD + body.iter().map(|part| part.len()).sum::<usize>();
-        let len = bodies.iter().map(bytes).sum();
+        let len = bodies.iter().map(|body| FRAME_HEAD + len_of(body)).sum();
         let padding = padding_of(len);
         let frames = (1..).zip((self.next..).zip(bodies)).map(|(nth, (number, body))| {
             let padding = if nth == bodies.len() { padding } else { 0 };
@@ -310,7 +330,7 @@ impl Journal {
     fn begin_segment(&self) -> Result<Segment, JournalError> {
         let name = segment_name(self.next);
         let mut file = self.disk.create(&name).map_err(|cause| io_error("create", &name, cause))?;
-        let head = [&segment_head(self.next)[..], &ZEROS[SEGMENT_HEAD..]];
+        let head = [&segment_head(self.next, self.is_behind_gap)[..], &ZEROS[SEGMENT_HEAD..]];
         let begun = file.write(&head).and_then(|()| file.sync());
         begun.map_err(|cause| {
             let _ = self.disk.remove(&name);
@@ -342,12 +362,12 @@ fn io_error(doing: &'static str, segment: &str, cause: io::Error) -> JournalErro
 /// How many bytes of a segment are whole frames in order, and the number that comes next; `None`
 /// for a segment of another format.
 fn sound_part(bytes: &[u8], base: u64) -> Option<(usize, u64)> {
-    let head = segment_head(base);
-    if !bytes.starts_with(&head) || bytes.len() < FRAMES_AT {
-        let is_other = bytes.len() >= head.len()
+    let heads = [false, true].map(|is_behind_gap| segment_head(base, is_behind_gap));
+    if !heads.iter().any(|head| bytes.starts_with(head)) || bytes.len() < FRAMES_AT {
+        let is_other = bytes.len() >= SEGMENT_HEAD
             && bytes.starts_with(&SEGMENT_MAGIC)
-            && bytes[8..12] != head[8..12]
-            && bytes[12..head.len()] == head[12..];
+            && bytes[8..12] != heads[0][8..12]
+            && heads.iter().any(|head| bytes[12..SEGMENT_HEAD] == head[12..]);
         return (!is_other).then_some((0, base));
     }
     let (mut at, mut next) = (FRAMES_AT, base);

@@ -2,8 +2,9 @@
 
 use super::disk::{Disk, base_of};
 use super::{
-    FORMAT, FRAME_HEAD, FRAMES_AT, Frame, JournalError, SEGMENT_HEAD, SEGMENT_MAGIC, io_error,
+    FORMAT, FRAME_HEAD, FRAMES_AT, Frame, GAP, JournalError, SEGMENT_HEAD, SEGMENT_MAGIC, io_error,
 };
+use std::collections::VecDeque;
 use std::io::{self, BufRead};
 
 /// Reads entries one after another.
@@ -12,7 +13,7 @@ use std::io::{self, BufRead};
 /// whole frame.
 pub struct Reader {
     /// In order, those that are still to be read.
-    segments: std::iter::Peekable<std::vec::IntoIter<Unread>>,
+    segments: VecDeque<Unread>,
     current: Option<Current>,
     /// Entries before this one are passed over.
     from: u64,
@@ -53,17 +54,21 @@ impl Reader {
             names.into_iter().filter_map(|name| Some((base_of(&name)?, name))).collect();
         let first = bases.partition_point(|(base, _)| *base <= from).saturating_sub(1);
         bases.drain(..first);
-        let mut segments = Vec::with_capacity(bases.len());
+        let mut segments = VecDeque::with_capacity(bases.len());
         for (base, name) in bases {
             let file = disk.read(&name).map_err(|cause| io_error("read", &name, cause))?;
-            segments.push(Unread { base, name, file });
+            segments.push_back(Unread { base, name, file });
         }
-        Ok(Self { segments: segments.into_iter().peekable(), current: None, from })
+        Ok(Self { segments, current: None, from })
     }
 
-    /// The number at which the oldest segment begins that is still there.
-    pub fn begins_at(&mut self) -> Option<u64> {
-        self.segments.peek().map(|segment| segment.base)
+    /// Passes over everything up to entry `last`.
+    pub fn pass_over(&mut self, last: u64) {
+        self.from = self.from.max(last.saturating_add(1));
+        let from = self.from;
+        while self.current.is_none() && self.segments.get(1).is_some_and(|s| s.base <= from) {
+            self.segments.pop_front();
+        }
     }
 
     /// The next entry's number and bytes; `None` at the end.
@@ -85,7 +90,9 @@ impl Reader {
                 Some(entry) => return Ok(Some(entry)),
                 None => match current.end {
                     None => return Ok(None),
-                    Some(end) if current.next < end => {
+                    Some(end)
+                        if current.next < end && !begins_behind_gap(self.segments.front_mut())? =>
+                    {
                         return Err(JournalError::Damaged {
                             segment: current.name.clone(),
                             offset: current.offset,
@@ -99,9 +106,11 @@ impl Reader {
     }
 
     fn open_next(&mut self) -> Result<Option<Current>, JournalError> {
-        let Some(Unread { base, name, mut file }) = self.segments.next() else { return Ok(None) };
+        let Some(Unread { base, name, mut file }) = self.segments.pop_front() else {
+            return Ok(None);
+        };
         let mut head = [0; FRAMES_AT];
-        let is_last = self.segments.peek().is_none();
+        let is_last = self.segments.is_empty();
         let filled = fill(&mut file, &mut head).map_err(|cause| io_error("read", &name, cause))?;
         let is_segment = filled >= SEGMENT_HEAD && head.starts_with(&SEGMENT_MAGIC);
         if is_segment && head[8..12] != FORMAT.to_le_bytes() {
@@ -113,9 +122,16 @@ impl Reader {
                 false => Err(JournalError::Damaged { segment: name, offset: 0, number: base }),
             };
         }
-        let end = self.segments.peek().map(|next| next.base);
+        let end = self.segments.front().map(|next| next.base);
         Ok(Some(Current { name, file, offset: FRAMES_AT as u64, next: base, end }))
     }
+}
+
+/// Whether the next segment says that what is missing before it is missing for good.
+fn begins_behind_gap(next: Option<&mut Unread>) -> Result<bool, JournalError> {
+    let Some(Unread { name, file, .. }) = next else { return Ok(false) };
+    let head = file.fill_buf().map_err(|cause| io_error("read", name, cause))?;
+    Ok(head.starts_with(&SEGMENT_MAGIC) && head.get(12..16) == Some(&GAP))
 }
 
 impl Current {

@@ -6,7 +6,7 @@
 
 use super::disk::{BLOCK, Disk, DiskFile};
 use super::{Journal, Reader};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead};
 use std::sync::{Arc, Mutex};
 
@@ -222,14 +222,20 @@ fn history(seed: u64) {
     let mut kept: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     // What was tried under each number and may be there or not, in this life or a later one.
     let mut tried: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
+    // Numbers before which entries may be missing.
+    let mut behind_gaps = BTreeSet::new();
     let faults = [0, 3, 10, 30][dice.below(4)];
     for _ in 0..1 + dice.below(6) {
         disk.with(|state| state.faults = 0);
         let (mut journal, recovery) =
             Journal::open(Arc::new(disk.clone()), 5 * BLOCK as u64).unwrap();
         let found = read_all(&disk);
-        let numbers: Vec<u64> = found.keys().copied().collect();
-        assert_eq!(numbers, (1..=recovery.last).collect::<Vec<_>>(), "entries without a gap");
+        let mut expected = 1;
+        for number in found.keys().copied().chain([recovery.last + 1]) {
+            let known = number == expected || behind_gaps.contains(&number);
+            assert!(known, "entry {expected} is missing before {number}");
+            expected = number + 1;
+        }
         for (number, body) in &kept {
             assert_eq!(found.get(number), Some(body), "acknowledged entry {number}");
         }
@@ -240,6 +246,11 @@ fn history(seed: u64) {
         }
         kept = found;
         disk.with(|state| state.faults = faults);
+        if dice.one_in(4) {
+            let last = journal.next() + dice.below(5) as u64;
+            journal.go_on_after(last);
+            behind_gaps.insert(last + 1);
+        }
         for _ in 0..dice.below(30) {
             let group: Vec<Vec<u8>> = (0..1 + dice.below(4))
                 .map(|_| {
@@ -287,6 +298,29 @@ fn what_was_acknowledged_is_there_after_any_crash() {
         let outcome = std::panic::catch_unwind(|| history(seed));
         assert!(outcome.is_ok(), "seed {seed} fails; replay it with TELLTALE_SEED={seed}");
     }
+}
+
+#[test]
+fn a_journal_goes_on_behind_files_that_were_moved_away() {
+    let disk = Simulated::new(1);
+    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), BLOCK as u64).unwrap();
+    for number in 1..=6 {
+        journal.append([vec![[number].as_slice()]]).unwrap();
+    }
+    drop(journal);
+    let moved: Vec<_> = disk.list().unwrap().into_iter().skip(3).collect();
+    moved.iter().for_each(|name| disk.remove(name).unwrap());
+    for begun in [11, 12] {
+        let (mut journal, _) = Journal::open(Arc::new(disk.clone()), BLOCK as u64).unwrap();
+        journal.go_on_after(10);
+        assert_eq!(journal.append([vec![b"more".as_slice()]]).unwrap(), begun);
+    }
+    assert_eq!(read_all(&disk).into_keys().collect::<Vec<_>>(), [1, 2, 3, 11, 12]);
+    // Another that goes is missed all the same.
+    disk.remove(&disk.list().unwrap()[1]).unwrap();
+    let mut reader = Reader::open(&disk, 1).unwrap();
+    reader.next_entry().unwrap();
+    assert!(matches!(reader.next_entry(), Err(super::JournalError::Damaged { number: 2, .. })));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::stats::Stats;
 use crate::config::Service as Settings;
 use crate::journal::encoded::Encoded;
 use crate::journal::entry::Head;
-use crate::journal::{Body, Journal, JournalError, Ledger};
+use crate::journal::{Body, Journal, JournalError, Ledger, MAX_ENTRY_BYTES, len_of};
 use crate::pipeline::lock;
 use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -187,7 +187,7 @@ impl Committer {
 
     /// Takes repeats out of a delivery; refuses it where they cannot be told.
     fn candidate(&mut self, store: Store) -> Option<Candidate> {
-        let Prepared { ledger, received_at, events, dead_letters, .. } = &store.prepared;
+        let Prepared { ledger, received_at, events, dead_letters, left_out, .. } = &store.prepared;
         let mark = self.horizon.mark();
         let mut kept = Vec::with_capacity(events.len());
         let mut is_whole = true;
@@ -218,16 +218,23 @@ impl Committer {
             received_at: *received_at,
             ledger: vec![ledger.clone()],
             dead_letters: dead_letters.clone(),
+            left_out: *left_out,
             findings: Vec::new(),
             texts: encoded.as_ref().unwrap_or(&store.prepared.encoded).texts(),
         };
-        let head = head.encode();
-        Some(Candidate { store, ledger, events: kept, head, encoded })
+        let candidate = Candidate { head: head.encode(), store, ledger, events: kept, encoded };
+        if len_of(&candidate.body()) > MAX_ENTRY_BYTES {
+            self.horizon.take_back_to(mark);
+            let why = "it is too much for one entry of the journal; send it in parts";
+            refuse(candidate.store, Refusal::Oversized(why.to_owned()), &self.stats);
+            return None;
+        }
+        Some(candidate)
     }
 
     /// Tells the sender and hands the events on.
     fn settle(&mut self, number: u64, candidate: Candidate) {
-        let bytes = candidate.body().iter().map(|part| part.len() as u64).sum();
+        let bytes = len_of(&candidate.body()) as u64;
         let Candidate { store, ledger, events, .. } = candidate;
         self.stats.stored(&ledger, store.arrived.elapsed());
         self.stats.journal_entry.set(i64::try_from(number).unwrap_or(i64::MAX));
@@ -238,8 +245,13 @@ impl Committer {
         let stored_at = Instant::now();
         let stored =
             Stored { number, ledger, received_at, events, arrived, bytes, stored_at, permit };
-        // Detectors end after this thread does; if theirs panicked, they go on after a restart.
-        let _ = self.detectors.send(stored);
+        // Detectors end after this thread does, unless they panic.
+        if self.detectors.send(stored).is_err() && self.stats.detectors_running.get() > 0 {
+            self.stats.detectors_running.set(0);
+            error!(
+                "the detectors panicked, which is a fault of telltale; events are stored and shown to them after a restart"
+            );
+        }
     }
 
     fn said(&mut self, cause: &JournalError) {

@@ -68,7 +68,7 @@ impl Gate {
     }
 
     pub fn is_open(&self) -> bool {
-        lock(&self.requests).is_some()
+        lock(&self.requests).as_ref().is_some_and(|requests| !requests.is_closed())
     }
 
     /// Bytes that are held by what is under way, and how many may be.
@@ -104,7 +104,7 @@ impl Gate {
             prepared
         });
         let mut prepared = parsed.await.map_err(|cause| {
-            error!(%cause, "a parser panicked, which is a fault of telltale");
+            error!(%cause, "a delivery cannot be read, which is a fault of telltale");
             Refusal::Broken
         })??;
         // What was compressed turns out to be larger than it looked.

@@ -1,14 +1,20 @@
 //! A delivery to what the journal can take: parsed, secrets out, encoded. Runs on any thread.
 
+use crate::journal::MAX_ENTRY_BYTES;
 use crate::journal::encoded::Encoded;
 use crate::journal::entry::{DeadLetter, Ledger};
 use rustc_hash::FxHashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use telltale_ingest::reading::read_block;
 use telltale_ingest::redact::Redactor;
 use telltale_ingest::sources::{BlockReader, Delivery, Limits, Piece, Refusal, Rejected};
 use telltale_ingest::{Reject, Rejects};
 use telltale_schema::{EventBatch, Micros};
+use tracing::error;
+
+/// Why a record that a parser panicked on is a dead letter.
+const PANICKED: &str = "a parser panicked on it, which is a fault of telltale";
 
 /// How deliveries are read.
 pub struct Intake {
@@ -27,6 +33,8 @@ pub struct Prepared {
     /// `events` as they go into the journal.
     pub encoded: Encoded,
     pub dead_letters: Vec<DeadLetter>,
+    /// Rejected records without a dead letter of their own.
+    pub left_out: u64,
     /// Why records were rejected, and how many for each reason.
     pub rejects: Vec<Reject>,
 }
@@ -40,16 +48,15 @@ impl Intake {
         let mut parsed = Parsed::default();
         for piece in delivery.pieces {
             let (source, partition) = (&delivery.source, &delivery.partition);
-            let before = (parsed.events.len(), parsed.dead_letters.len(), parsed.records_rejected);
+            let before = parsed.mark();
             let position = piece.offsets.first().copied().unwrap_or_default();
-            match self.read(source, partition, piece, received_at, &mut parsed) {
+            match self.read_soundly(source, partition, piece, received_at, &mut parsed) {
                 Ok(()) => {}
                 // A sender of a body can send it in parts; a message is what it is.
                 Err(cause) if delivery.position.is_none() => return Err(cause),
                 Err(cause) => {
-                    parsed.events.truncate(before.0);
-                    parsed.dead_letters.truncate(before.1);
-                    parsed.records_rejected = before.2 + 1;
+                    parsed.take_back_to(before);
+                    parsed.records_rejected += 1;
                     parsed.rejects.count(position, &cause);
                     parsed.dead_letters.push(DeadLetter {
                         source: source.to_string(),
@@ -75,6 +82,15 @@ impl Intake {
                 ..DeadLetter::default()
             });
         }
+        if parsed.left_out > 0 {
+            let left_out = parsed.left_out;
+            parsed.dead_letters.push(DeadLetter {
+                source: delivery.source.to_string(),
+                partition: delivery.partition.to_string(),
+                reason: format!("{left_out} more records were rejected; they are counted alone"),
+                ..DeadLetter::default()
+            });
+        }
         let read: usize = parsed.events.iter().map(EventBatch::len).sum();
         let events = once(parsed.events);
         let kept: usize = events.iter().map(EventBatch::len).sum();
@@ -85,7 +101,7 @@ impl Intake {
             received: read as u64 + parsed.records_rejected,
             stored: 0,
             duplicate: (read - kept) as u64,
-            dead_letter: parsed.dead_letters.len() as u64,
+            dead_letter: parsed.records_rejected,
         };
         Ok(Prepared {
             ledger,
@@ -93,6 +109,7 @@ impl Intake {
             encoded: Encoded::of(&events),
             events: events.into(),
             dead_letters: parsed.dead_letters,
+            left_out: parsed.left_out,
             rejects: parsed.rejects.into_sorted(),
         })
     }
@@ -102,6 +119,53 @@ impl Intake {
         Refusal::Oversized(format!(
             "it has more than {limit} MiB once decompressed; send it in parts"
         ))
+    }
+
+    /// Reads a piece. What a parser panics on, which is a fault of telltale, becomes a dead letter, and
+    /// no other message does.
+    ///
+    /// Errors: as for [`Intake::prepare`].
+    fn read_soundly(
+        &self,
+        source: &str,
+        partition: &str,
+        piece: Piece,
+        received_at: Micros,
+        parsed: &mut Parsed,
+    ) -> Result<(), Refusal> {
+        let before = parsed.mark();
+        let mut read = |piece| self.read(source, partition, piece, received_at, parsed);
+        if let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| read(piece.clone()))) {
+            return outcome;
+        }
+        parsed.take_back_to(before);
+        if piece.are_lines && piece.offsets.len() > 1 {
+            let lines = piece.bytes.split(|byte| *byte == b'\n').zip(piece.offsets.iter());
+            for (line, offset) in lines {
+                let (bytes, offsets) = (piece.bytes.slice_ref(line), [*offset].into());
+                let one = Piece { bytes, offsets, ..piece.clone() };
+                self.read_soundly(source, partition, one, received_at, parsed)?;
+            }
+            return Ok(());
+        }
+        error!(
+            source,
+            partition,
+            "a parser panicked, which is a fault of telltale; what it read is a dead letter"
+        );
+        let head = &piece.bytes[..piece.bytes.len().min(DeadLetter::MAX_BYTES)];
+        let text = self.redactor.redact(head);
+        parsed.records_rejected += 1;
+        parsed.rejects.count(piece.offsets.first().copied().unwrap_or_default(), PANICKED);
+        parsed.dead_letters.push(DeadLetter {
+            source: source.to_owned(),
+            partition: partition.to_owned(),
+            position: piece.offsets.first().copied().unwrap_or_default(),
+            parser: piece.parser.map_or(String::new(), |parser| parser.name().to_owned()),
+            reason: PANICKED.to_owned(),
+            text: String::from_utf8_lossy(text.as_deref().unwrap_or(head)).into_owned(),
+        });
+        Ok(())
     }
 
     fn read(
@@ -126,7 +190,7 @@ impl Intake {
         let head = bytes[..bytes.len().min(DeadLetter::MAX_BYTES)].to_vec();
         let mut rejects = Rejects::keeping_singles();
         let reader = BlockReader::of_bytes(&origin, bytes, parser, self.limits);
-        let mut held = 0;
+        let (mut held, mut rows) = (0, 0);
         match reader {
             Ok(reader) => {
                 let mut reader = reader.trusting();
@@ -143,8 +207,13 @@ impl Intake {
                     }
                     let (redactor, events) = (&self.redactor, &mut parsed.events);
                     read_block(block, plan, redactor, received_at, &mut rejects, |_, batch| {
+                        rows += batch.len();
                         events.push(batch);
                     });
+                    if held + rows * Encoded::ROW_BYTES > MAX_ENTRY_BYTES {
+                        let why = "it has too many records; send it in parts";
+                        return Err(Refusal::Oversized(why.to_owned()));
+                    }
                 }
             }
             Err(cause) => rejects.remark(format_args!("cannot be read: {cause}")),
@@ -161,6 +230,9 @@ impl Intake {
             parsed.dead_letters.push(letter(position, single.reason, text));
             parsed.records_rejected += 1;
         }
+        let left_out = rejects.take_left_out();
+        parsed.left_out += left_out;
+        parsed.records_rejected += left_out;
         for remark in rejects.remarks() {
             let text = self.redactor.redact(&head);
             let text = String::from_utf8_lossy(text.as_deref().unwrap_or(&head)).into_owned();
@@ -179,7 +251,33 @@ struct Parsed {
     events: Vec<EventBatch>,
     dead_letters: Vec<DeadLetter>,
     records_rejected: u64,
+    /// Of those, how many have no dead letter.
+    left_out: u64,
     rejects: Rejects,
+}
+
+/// Where something parsed begins.
+#[derive(Clone, Copy)]
+struct Mark {
+    events: usize,
+    dead_letters: usize,
+    records_rejected: u64,
+    left_out: u64,
+}
+
+impl Parsed {
+    fn mark(&self) -> Mark {
+        let (events, dead_letters) = (self.events.len(), self.dead_letters.len());
+        let Self { records_rejected, left_out, .. } = *self;
+        Mark { events, dead_letters, records_rejected, left_out }
+    }
+
+    /// Forgets what was parsed since; reasons stay.
+    fn take_back_to(&mut self, mark: Mark) {
+        self.events.truncate(mark.events);
+        self.dead_letters.truncate(mark.dead_letters);
+        (self.records_rejected, self.left_out) = (mark.records_rejected, mark.left_out);
+    }
 }
 
 /// The batches without events that a later one repeats: an exporter's later copy is the more
@@ -206,7 +304,10 @@ fn once(batches: Vec<EventBatch>) -> Vec<EventBatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use telltale_ingest::Payload;
+    use telltale_ingest::parsers::Parser;
     use telltale_ingest::redact::Key;
+    use telltale_schema::{Event, EventId, Events};
 
     const RECORD: &str = r#"{"eventVersion":"1.08","userIdentity":{"type":"IAMUser","arn":"arn:aws:iam::111122223333:user/ci"},"eventTime":"2026-03-01T00:00:00Z","eventSource":"s3.amazonaws.com","eventName":"ListBuckets","awsRegion":"eu-west-1","eventID":"1"}"#;
 
@@ -289,6 +390,74 @@ mod tests {
         assert_eq!(prepared.ledger.received, 2);
         assert!(matches!(prepare(pieces, None), Err(Refusal::Oversized(_))));
         assert!(prepare(vec![good], None).is_ok());
+    }
+
+    #[test]
+    fn a_record_of_many_on_a_line_is_a_dead_letter_by_itself() {
+        let line = format!("[{}]\n", vec![r#"{"x":1}"#; 20_000].join(","));
+        let prepared = prepare(vec![(line.into_bytes(), vec![5])], None).unwrap();
+        assert_eq!(prepared.dead_letters.len(), 20_000);
+        assert_eq!(prepared.ledger.dead_letter, 20_000);
+        assert!(prepared.dead_letters.iter().all(|l| (l.position, &*l.text) == (5, r#"{"x":1}"#)));
+    }
+
+    #[test]
+    fn of_rejects_without_end_the_first_are_kept_and_all_are_counted() {
+        let lines = "x\n".repeat(Rejects::MAX_SINGLES + 1_000);
+        let prepared = prepare(vec![(lines.into_bytes(), vec![1])], None).unwrap();
+        assert_eq!(prepared.dead_letters.len(), Rejects::MAX_SINGLES + 1);
+        let last = prepared.dead_letters.last().unwrap();
+        assert!(last.reason.starts_with("1000 more records"), "{last:?}");
+        let ledger = &prepared.ledger;
+        assert_eq!((ledger.received, ledger.dead_letter), (101_000, 101_000));
+    }
+
+    /// Panics on what it does not like.
+    struct Fragile;
+
+    impl Parser for Fragile {
+        fn name(&self) -> &'static str {
+            "fragile"
+        }
+
+        fn help(&self) -> &'static str {
+            ""
+        }
+
+        fn source(&self) -> &'static str {
+            ""
+        }
+
+        fn recognises(&self, _: &str) -> bool {
+            true
+        }
+
+        fn parse(&self, payload: &Payload, events: &mut dyn Events, _: &mut Rejects) {
+            for (number, record) in payload.records() {
+                assert!(!record.contains("poison"), "what the test is about");
+                events.push(&Event {
+                    event_id: EventId([number as u8; 16]),
+                    ..Event::new("fragile", 1)
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_a_parser_panics_on_is_a_dead_letter_and_harms_no_other() {
+        let piece = Piece {
+            parser: Some(&Fragile),
+            origin: "test".into(),
+            are_lines: true,
+            bytes: "{}\n{\"poison\":1}\n{}\n".into(),
+            offsets: [7, 8, 9].into(),
+        };
+        let (source, partition) = ("kafka".into(), "audit/0".into());
+        let (pieces, rejected) = (vec![piece], Vec::new());
+        let delivery = Delivery { source, partition, pieces, rejected, position: Some(10) };
+        let prepared = intake().prepare(delivery, 1).unwrap();
+        assert_eq!(places(&prepared), [(8, "{\"poison\":1}")]);
+        assert_eq!((prepared.ledger.received, prepared.ledger.dead_letter), (3, 1));
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl Service {
         let span = i64::try_from(settings.duplicate_horizon.as_micros()).unwrap_or(i64::MAX);
         let horizon = Horizon::new(span, settings.duplicate_ids, self.data.join("ids"));
         let lateness = config.scan.allowed_lateness_micros();
-        let engine = || Ok(Engine::new(config.detectors()?, lateness));
+        let engine = || Ok(Engine::live(config.detectors()?, lateness));
         let Recovered { state, horizon, unwritten, entries, events } =
             recovery::recover(&self.data, disk.as_ref(), &lake, horizon, engine)?;
         // A journal that lost its files goes on behind what the snapshot and the lake have seen.
@@ -184,6 +184,7 @@ impl Service {
             covered: 0,
             dispatched: dispatchers.iter().map(Dispatcher::noted).collect(),
         };
+        self.stats.detectors_running.set(1);
         self.gate.open(requests.clone(), state.totals.values());
         let traces = match config.telemetry.endpoint() {
             Some(endpoint) => {

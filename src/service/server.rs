@@ -17,11 +17,14 @@ pub fn routes(service: Arc<Service>) -> Router {
         .with_state(service)
 }
 
-/// 200 once recovery is over and deliveries are let in.
+/// 200 once recovery is over, for as long as deliveries are let in and judged.
 async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
-    match service.gate.is_open() {
-        true => (StatusCode::OK, "ready\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the journal is being read\n"),
+    if !service.gate.is_open() {
+        (StatusCode::SERVICE_UNAVAILABLE, "the journal is being read or was ended\n")
+    } else if service.stats.detectors_running.get() == 0 {
+        (StatusCode::SERVICE_UNAVAILABLE, "the detectors panicked; restart the service\n")
+    } else {
+        (StatusCode::OK, "ready\n")
     }
 }
 

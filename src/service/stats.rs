@@ -37,6 +37,7 @@ pub struct Stats {
     pub snapshot_entry: IntGauge,
     pub journal_entry: IntGauge,
     pub detected_entry: IntGauge,
+    pub detectors_running: IntGauge,
     pub findings: IntCounterVec,
     pub source_failures: IntCounterVec,
     pub sink_findings: IntCounterVec,
@@ -172,6 +173,10 @@ impl Stats {
             journal_entry: gauge(
                 "telltale_journal_entry",
                 "Number of the last entry of the journal",
+            ),
+            detectors_running: gauge(
+                "telltale_detectors_running",
+                "1 while detectors are shown what is stored; 0 after they panicked",
             ),
             detected_entry: gauge(
                 "telltale_detected_entry",

@@ -51,6 +51,9 @@ const SAMPLE_LINES: usize = 20_000;
 /// Bytes at the beginning of a stream that are looked at to recognise it.
 const SAMPLE_BYTES: usize = 1 << 20;
 
+/// Bytes of a stream of which nothing is known that are looked through for a record of some log.
+const SEARCH_BYTES: usize = 64 << 20;
+
 /// Bytes in memory that are taken as one block at most.
 const WHOLE_BYTES: usize = 4 << 20;
 
@@ -81,6 +84,17 @@ pub struct BlockReader {
     begun: Option<(Framing, Plan)>,
     /// Whether its lines are JSON objects, as far as the beginning says.
     of_objects: bool,
+    /// Set while no parser has recognised anything of what was read.
+    search: Option<Search>,
+}
+
+/// A stream whose beginning is for no parser: other records may come first.
+struct Search {
+    /// How it begins.
+    head: String,
+    /// What was looked through.
+    bytes: usize,
+    records: u64,
 }
 
 #[derive(PartialEq, Eq)]
@@ -158,6 +172,7 @@ impl BlockReader {
             silent_at: 0,
             begun: None,
             of_objects: false,
+            search: None,
         })
     }
 
@@ -220,6 +235,9 @@ impl BlockReader {
     pub fn next_block(&mut self, rejects: &mut Rejects) -> Option<(Block, Plan)> {
         loop {
             if self.state == State::Done {
+                if let Some(Search { head, .. }) = self.search.take() {
+                    unrecognised(&head, rejects);
+                }
                 return None;
             }
             self.fill(rejects);
@@ -240,10 +258,37 @@ impl BlockReader {
             if ended && self.rest.is_empty() {
                 self.state = State::Done;
             }
-            if let Some(block) = block {
+            let Some(block) = block else { continue };
+            if self.search.is_none() {
+                return Some((block, plan));
+            }
+            if let Some(plan) = self.find(&block, rejects) {
                 return Some((block, plan));
             }
         }
+    }
+
+    /// How to go on from a block on, where a parser recognises something in it.
+    fn find(&mut self, block: &Block, rejects: &mut Rejects) -> Option<Plan> {
+        let (framing, walk) = (block.framing, block.walk.clone());
+        if let Ok(plan) = plan(&block.bytes, framing, walk.clone(), false, self.forced, usize::MAX)
+        {
+            if let Some(Search { records: before @ 1.., .. }) = self.search.take() {
+                rejects.count_all(1, "no parser recognises the record", before);
+            }
+            self.begun = self.begun.map(|(framing, _)| (framing, plan));
+            return Some(plan);
+        }
+        let mut junk = Rejects::default();
+        let records = sample(&block.bytes, framing, walk, &mut junk).len() as u64 + junk.total();
+        if let Some(search) = &mut self.search {
+            search.records += records;
+            search.bytes += block.bytes.len();
+            if search.bytes > SEARCH_BYTES {
+                self.state = State::Done;
+            }
+        }
+        None
     }
 
     /// Reads until a block is full, the stream ends or, with whole lines at hand, is silent.
@@ -352,7 +397,7 @@ impl BlockReader {
         let plan = if self.trusted {
             Ok(Plan { parser: self.forced, named: self.forced.is_some(), envelope: false })
         } else {
-            plan(&self.origin, &self.rest, framing, ended, self.forced)
+            plan(&self.rest, framing, Walk::default(), ended, self.forced, SAMPLE_RECORDS)
         };
         match plan {
             Ok(plan) => {
@@ -369,16 +414,20 @@ impl BlockReader {
                 Beginning::Foreign
             }
             Err(Unrecognised { enough: false, .. }) if !ended => Beginning::TooShort,
-            Err(_) => {
+            Err(Unrecognised { .. }) => {
                 let head: String = String::from_utf8_lossy(&self.rest[..self.rest.len().min(200)])
                     .chars()
                     .filter(|c| !c.is_control())
                     .take(40)
                     .collect();
-                rejects.remark(format_args!(
-                    "no parser recognises the content, which begins with `{head}…`; name its parser with `--log` if it is an audit log"
-                ));
-                Beginning::Foreign
+                if ended {
+                    unrecognised(&head, rejects);
+                    return Beginning::Foreign;
+                }
+                let plan = Plan { parser: None, named: false, envelope: false };
+                self.begun = Some((framing, plan));
+                self.search = Some(Search { head, bytes: 0, records: 0 });
+                Beginning::Known
             }
         }
     }
@@ -479,6 +528,13 @@ impl BlockReader {
     }
 }
 
+/// Says that a stream is for no parser.
+fn unrecognised(head: &str, rejects: &mut Rejects) {
+    rejects.remark(format_args!(
+        "no parser recognises the content, which begins with `{head}…`; name its parser with `--log` if it is an audit log"
+    ));
+}
+
 /// Whether the first line is nothing but the bracket of an object whose members stand on the lines
 /// behind it, and no record that was cut off; `None` where the bytes end before one can tell.
 fn opens_over_lines(lines: &[u8]) -> Option<bool> {
@@ -505,24 +561,25 @@ fn foreign(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// How to read the stream that begins with `head`, and ends with it where it is `whole`.
+/// The records of a part of a stream, to be looked at.
+fn sample(bytes: &[u8], framing: Framing, walk: Walk, rejects: &mut Rejects) -> Payload {
+    let (origin, bytes) = (Arc::from(""), bytes.to_vec());
+    Payload::unredacted(Block { origin, bytes, framing, walk, first_position: 1 }, rejects)
+}
+
+/// How to read the stream that goes on with `head`, of which so many objects are looked at, and ends
+/// with it where it is `whole`.
 ///
 /// Errors: no parser recognises a record.
 fn plan(
-    origin: &Arc<str>,
     head: &[u8],
     framing: Framing,
+    walk: Walk,
     whole: bool,
     forced: Option<&'static dyn Parser>,
+    most: usize,
 ) -> Result<Plan, Unrecognised> {
-    let block = Block {
-        origin: Arc::clone(origin),
-        bytes: head.to_vec(),
-        framing,
-        walk: Walk::default(),
-        first_position: 1,
-    };
-    let sample = Payload::unredacted(block, &mut Rejects::default());
+    let sample = sample(head, framing, walk, &mut Rejects::default());
     let known = |record: &str| -> Option<&'static dyn Parser> {
         match forced {
             Some(parser) => parser.recognises(record).then_some(parser),
@@ -533,7 +590,7 @@ fn plan(
     let (mut inner, mut objects, mut enough) = (Vec::new(), 0, head.len() >= SAMPLE_BYTES);
     for (seen, (_, record)) in sample.records().enumerate() {
         objects += usize::from(record.starts_with('{'));
-        if objects > SAMPLE_RECORDS || seen >= SAMPLE_LINES {
+        if objects > most || seen >= SAMPLE_LINES.max(most) {
             enough = true;
             break;
         }
@@ -652,6 +709,32 @@ mod tests {
         let (kept, said) = read(&bytes[..bytes.len() / 2], 4096);
         assert!(kept.len() > 100);
         assert!(said.iter().any(|s| s.contains("ends too early")), "{said:?}");
+    }
+
+    #[test]
+    fn what_comes_behind_many_records_of_others_is_read() {
+        let other = r#"{"level":"info","message":"nothing for anybody"}"#;
+        let others = SAMPLE_RECORDS + 500;
+        let lines = format!("{}{}", format!("{other}\n").repeat(others), numbered(20).join("\n"));
+        let array = format!("[{}]", lines.replace('\n', ",\n"));
+        for text in [lines, array] {
+            for block_bytes in [1000, 1 << 20] {
+                let (kept, said) = read(text.as_bytes(), block_bytes);
+                let own = kept.iter().filter(|(_, text)| text.starts_with("{\"event"));
+                assert_eq!(
+                    own.map(|(at, _)| *at).collect::<Vec<_>>(),
+                    (801..=820).collect::<Vec<_>>()
+                );
+                // Those of the block that the first one is in are handed over with it.
+                let before = kept.len() - 20;
+                let passed: u64 =
+                    said.iter().map(|s| s.split('×').next().unwrap().parse::<u64>().unwrap()).sum();
+                assert_eq!(before as u64 + passed, others as u64, "{said:?}");
+            }
+        }
+        let nobodys = read(format!("{other}\n").repeat(50_000).as_bytes(), 1 << 20);
+        assert_eq!((nobodys.0.len(), nobodys.1.len()), (0, 1));
+        assert!(nobodys.1[0].starts_with("0×0: no parser recognises"), "{:?}", nobodys.1);
     }
 
     #[test]

@@ -38,6 +38,8 @@ const PARSER_HEADER: &str = "telltale-parser";
 const GATHER: Duration = Duration::from_millis(10);
 /// Bytes that are gathered at most.
 const GATHER_BYTES: usize = 4 << 20;
+/// What a byte of a compressed message counts for: nobody knows what it becomes.
+const COMPRESSED: usize = 32;
 /// How long a poll waits for a message.
 const POLL: Duration = Duration::from_millis(100);
 /// How long is waited for the group's offsets when a partition is assigned.
@@ -268,7 +270,7 @@ impl KafkaSource {
                 }
                 Some(Ok(message)) => {
                     until.get_or_insert_with(|| Instant::now() + GATHER);
-                    bytes += message.payload_len();
+                    bytes += weight(message.payload().unwrap_or_default());
                     let (topic, partition) = (message.topic(), message.partition());
                     let known = gathered
                         .iter()
@@ -314,6 +316,15 @@ async fn hand_over(
     futures::future::join_all(all).await
 }
 
+fn is_compressed(payload: &[u8]) -> bool {
+    payload.starts_with(&[0x1f, 0x8b]) || payload.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+}
+
+/// Bytes that a message counts for where messages are gathered.
+fn weight(payload: &[u8]) -> usize {
+    if is_compressed(payload) { payload.len() * COMPRESSED } else { payload.len() }
+}
+
 impl Gathered {
     fn of(topic: &str, partition: i32) -> Self {
         Self { topic: topic.to_owned(), partition, messages: Messages::default(), next: 0 }
@@ -323,8 +334,7 @@ impl Gathered {
         self.next = message.offset() + 1;
         let offset = u64::try_from(message.offset()).unwrap_or_default();
         let payload = message.payload().unwrap_or_default();
-        let is_line = !payload.starts_with(&[0x1f, 0x8b])
-            && !payload.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+        let is_line = !is_compressed(payload)
             && memchr::memchr2(b'\n', 0, payload.trim_ascii_end()).is_none();
         match is_line {
             true => self.messages.line(parser, payload.trim_ascii_end(), offset),
