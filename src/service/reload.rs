@@ -25,7 +25,7 @@ pub fn reload(old: &mut Config, new: Config, sources: &Sources, running: &Runnin
     let mut sinks = Vec::new();
     let has_sinks = !needs_restart.iter().any(|name| name == "[[sink]]");
     for (place, (_, sink)) in new.sinks()?.into_iter().enumerate().filter(|_| has_sinks) {
-        if old.sink.get(place) != new.sink.get(place) {
+        if sink.is_made_anew() || old.sink.get(place) != new.sink.get(place) {
             sinks.push((place, sink));
         }
     }

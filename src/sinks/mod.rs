@@ -22,6 +22,12 @@ pub trait Sink: Send {
     /// Errors: none of them counts as delivered, and the caller offers all of them again.
     fn deliver(&mut self, findings: &[Finding]) -> Result<(), SinkError>;
 
+    /// Whether a new one takes its place whenever the configuration is read again, also where its
+    /// settings are the same.
+    fn is_made_anew(&self) -> bool {
+        false
+    }
+
     /// Findings that a program about to end should stay for, calling [`Sink::tick`].
     fn held(&self) -> usize {
         0

@@ -10,14 +10,16 @@
 //! ```
 //!
 //! A line is written whole and flushed before the next; a file is on disk when delivery is
-//! acknowledged. It is appended to. Where a crash left half a line, that line is closed first, so
-//! that it spoils no other; the finding in it comes again whole.
+//! acknowledged. It is appended to. Where a crash or a full disk left half a line, that line is
+//! closed first, so that it spoils no other; the finding in it comes again whole.
+//! On SIGHUP `run` opens the file anew, so that it may be moved away (logrotate's `create`).
 //! A finding that grew comes again under the same `finding_info.uid`: of two, the later counts.
 
 use super::{ConfigError, Sink, SinkError, SinkKind};
 use serde::Deserialize;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use telltale_schema::Finding;
 use telltale_schema::ocsf;
@@ -60,6 +62,8 @@ pub struct Ndjson {
     out: Out,
     /// What error texts call it.
     target: String,
+    /// Whether a line may have been begun and not ended.
+    may_be_cut: bool,
 }
 
 enum Out {
@@ -69,30 +73,58 @@ enum Out {
 
 impl Ndjson {
     pub fn stdout() -> Self {
-        Self { out: Out::Stdout, target: "standard output".into() }
+        Self { out: Out::Stdout, target: "standard output".into(), may_be_cut: false }
     }
 
     /// Starts the file anew, for the findings of one run.
     pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self { out: Out::File(File::create(path)?), target: path.display().to_string() })
+        Ok(Self::to_file(File::create(path)?, path, false))
     }
 
     /// Goes on at the end of the file, which is made where it is missing.
     pub fn append(path: &Path) -> io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        // What cannot seek, a named pipe, has no half line either.
-        if file.metadata()?.is_file() && file.seek(SeekFrom::End(0))? > 0 {
-            file.seek(SeekFrom::End(-1))?;
-            let mut last = [0];
-            file.read_exact(&mut last)?;
-            if last != *b"\n" {
-                file.write_all(b"\n")?;
-            }
-        }
-        Ok(Self { out: Out::File(file), target: path.display().to_string() })
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        // How it ends is looked at with the first line: until then another process, or the sink that
+        // this one replaces, may write to it.
+        Ok(Self::to_file(file, path, true))
     }
 
+    fn to_file(file: File, path: &Path, may_be_cut: bool) -> Self {
+        Self { out: Out::File(file), target: path.display().to_string(), may_be_cut }
+    }
+
+    /// Writes lines. After an error the last one may be there in part.
     fn write(&mut self, findings: &[Finding]) -> io::Result<()> {
+        if self.may_be_cut {
+            self.end_line()?;
+        }
+        // Until all of it is written.
+        self.may_be_cut = true;
+        self.write_lines(findings)?;
+        self.may_be_cut = false;
+        Ok(())
+    }
+
+    /// Ends a line that was begun.
+    fn end_line(&mut self) -> io::Result<()> {
+        match &mut self.out {
+            // Nobody knows how much of it arrived; an empty line does no harm.
+            Out::Stdout => {
+                let mut out = io::stdout().lock();
+                out.write_all(b"\n")?;
+                out.flush()
+            }
+            Out::File(file) => {
+                // The same for a file that may be written and not read.
+                if is_cut(file).unwrap_or(true) {
+                    file.write_all(b"\n")?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn write_lines(&mut self, findings: &[Finding]) -> io::Result<()> {
         match &mut self.out {
             Out::Stdout => {
                 let mut out = io::stdout().lock();
@@ -116,9 +148,26 @@ impl Ndjson {
     }
 }
 
+/// Whether the last line of a file has no end.
+fn is_cut(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    // Of a named pipe nobody can say.
+    if !metadata.is_file() || metadata.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.read_exact_at(&mut last, metadata.len() - 1)?;
+    Ok(last != *b"\n")
+}
+
 impl Sink for Ndjson {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    /// The file may have been moved away.
+    fn is_made_anew(&self) -> bool {
+        matches!(self.out, Out::File(_))
     }
 
     fn deliver(&mut self, findings: &[Finding]) -> Result<(), SinkError> {
@@ -186,6 +235,25 @@ mod tests {
         let mut sink = super::super::build(NAME, table).expect("the settings are right");
         sink.deliver(&[finding("b"), finding("c")]).expect("the file can be written");
         assert_eq!(ids(&path), ["a", "broken", "b", "c"]);
+    }
+
+    #[test]
+    fn line_that_a_failed_write_cut_spoils_no_other() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("findings.ndjson");
+        let mut sink = Ndjson::append(&path).expect("the file can be made");
+        sink.deliver(&[finding("a")]).expect("the file can be written");
+        // Half a line is written, and then no more.
+        let line = ocsf::ndjson_line(&finding("b"));
+        let mut file = OpenOptions::new().append(true).open(&path).expect("the file is there");
+        file.write_all(&line.as_bytes()[..20]).expect("the file can be written");
+        let unwritable = File::open(&path).expect("the file is there");
+        let out = std::mem::replace(&mut sink.out, Out::File(unwritable));
+        sink.deliver(&[finding("b")]).expect_err("the file cannot be written");
+        sink.out = out;
+        sink.deliver(&[finding("b"), finding("c")]).expect("the file can be written again");
+        sink.deliver(&[finding("d")]).expect("the file can be written");
+        assert_eq!(ids(&path), ["a", "broken", "b", "c", "d"]);
     }
 
     #[test]

@@ -127,6 +127,22 @@ fn a_sink_that_was_down_hears_everything_also_after_a_kill() {
 }
 
 #[test]
+fn a_file_that_was_moved_away_is_made_anew_on_sighup() {
+    let site = Site::new(&[]).configured("\n[[sink]]\nkind = \"ndjson\"\npath = \"told.ndjson\"\n");
+    let service = site.start();
+    std::fs::rename(site.file("told.ndjson"), site.file("told.ndjson.1")).expect("it is there");
+    service.hang_up();
+    let is_read = || site.said().contains("the configuration was read again");
+    wait_until("read again", is_read, || site.said());
+    feed(&service);
+    wait_until("something found", || known(&site).len() > 3, || site.said());
+    service.stop();
+    assert_eq!(told(&site).into_keys().collect::<BTreeSet<_>>(), known(&site));
+    let moved = std::fs::read(site.file("told.ndjson.1")).expect("it is there");
+    assert_eq!(moved, b"");
+}
+
+#[test]
 fn a_finding_that_is_refused_for_good_stops_no_other() {
     let pager = Arc::new(Pager::default());
     pager.down.store(true, Ordering::SeqCst);
