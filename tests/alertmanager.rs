@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -261,11 +261,15 @@ fn user_of_the_url_is_sent_and_not_shown() {
     assert!(head.contains("Basic bWU6aHVudGVyMg=="), "{head}");
 }
 
+/// An address that nobody listens at.
+fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address")
+}
+
 #[test]
 fn nobody_there_is_an_error_that_names_the_place() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    let address = listener.local_addr().expect("a bound socket has an address");
-    drop(listener);
+    let address = nobody();
     let mut sink = sink(&format!("http://me:hunter2@{address}"));
     let error = sink.deliver(&[finding("f1", "a", Severity::High)]).expect_err("nobody is there");
     let start =
@@ -284,6 +288,29 @@ fn every_member_gets_the_alert_and_one_is_enough() {
     // The member that missed it gets it with the tick, which says what is wrong.
     assert!(sink.tick(SystemTime::now()).is_err());
     assert_eq!((up.rest().len(), down.rest().len()), (1, 1));
+}
+
+#[test]
+fn refused_for_good_is_what_every_member_that_answers_refuses() {
+    let (refuses, full) = ((400, "bad label"), (503, "full"));
+    for (answers, is_for_good) in [
+        ([refuses, refuses], true),
+        ([full, refuses], false),
+        ([refuses, full], false),
+        ([full, full], false),
+    ] {
+        let members = answers.map(|answer| Server::start(&[answer; 3]));
+        let urls = members.iter().map(Server::url).collect();
+        let mut sink = sink_with(Settings { urls, ..Settings::default() });
+        let error = sink.deliver(&[finding("f1", "a", Severity::High)]).expect_err("none takes it");
+        assert_eq!(error.is_for_good(), is_for_good, "{answers:?}: {error}");
+    }
+    // A member that is away says nothing of the finding.
+    let member = Server::start(&[refuses; 3]);
+    let urls = vec![member.url(), format!("http://{}", nobody())];
+    let mut sink = sink_with(Settings { urls, ..Settings::default() });
+    let error = sink.deliver(&[finding("f1", "a", Severity::High)]).expect_err("none takes it");
+    assert!(error.is_for_good(), "{error}");
 }
 
 #[test]

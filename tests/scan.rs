@@ -1,11 +1,16 @@
 //! What a user sees of `telltale`, on files written here.
 
+#[allow(dead_code, reason = "each test file uses its part")]
+mod support;
+
 use proptest::prelude::*;
 use serde_json::Value;
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use support::Server;
 use telltale::analysis::{Gather, analyse};
 use telltale::config::Config;
 use telltale::pipeline::{Progress, Reading};
@@ -128,6 +133,50 @@ fn exit_status_tells_findings_from_failures() {
     let report = String::from_utf8_lossy(&found.stdout).into_owned();
     assert!(uids.iter().all(|uid| report.contains(uid.as_str().unwrap())), "each is in the report");
     assert!(!report.contains('\u{1b}'), "no colours where no terminal is");
+}
+
+#[test]
+fn a_sink_that_is_away_keeps_the_findings_from_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (logs, lines) = (folder.path().join("logs"), folder.path().join("findings.ndjson"));
+    std::fs::create_dir(&logs).unwrap();
+    estate(&logs, 1);
+    let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let up = Server::start(&[]);
+    let config = folder.path().join("telltale.toml");
+    let configured = |urls: &[String]| {
+        let text = format!(
+            "[[sink]]\nkind = \"alertmanager\"\nurls = {urls:?}\n[[sink]]\nkind = \"ndjson\"\npath = {lines:?}\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_telltale"));
+        command.args(["scan", "--no-progress", "--config"]).arg(&config).arg(&logs);
+        command.env("XDG_STATE_HOME", folder.path()).env_remove("TELLTALE_CONFIG");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    let told = || std::fs::read_to_string(&lines).unwrap_or_default().lines().count();
+
+    let away = format!("http://{away}");
+    let output = configured(std::slice::from_ref(&away)).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("could not reach"), "{said}");
+    assert!(said.contains("the findings did not reach the sinks `alertmanager`"), "{said}");
+    let findings = told();
+    assert!(findings > 0, "{said}");
+
+    // One member of two took them: they are delivered, and held until somebody ends it.
+    let child = configured(&[away, up.url()]).spawn().unwrap();
+    let [delivered, held] = [up.next(), up.next()].map(|request| request.body);
+    assert_eq!(delivered, held);
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("holding alerts") && said.contains("could not reach"), "{said}");
+    assert_eq!(told(), 2 * findings);
 }
 
 /// The program as somebody whom permissions bind, which root is not. Its files go to `folder`.

@@ -3,8 +3,9 @@
 use super::{Bar, ConfigFile, Ending, Input, redactor, stop_on_signal};
 use crate::analysis::{Analysis, Gather, analyse, timeline_for};
 use crate::pipeline::{FileReject, Intake, Progress, into_inner};
+use crate::sinks::{Sink, SinkError};
 use crate::{report, sinks};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -119,10 +120,21 @@ impl Scan {
         self.print(&outcome)?;
         let mut oldest_first = outcome.analysis.findings.clone();
         oldest_first.sort_by(|a, b| (a.raised_at, &a.id).cmp(&(b.raised_at, &b.id)));
+        let mut missed = Vec::new();
         for sink in &mut sinks {
-            sink.deliver(&oldest_first)?;
+            match sink.deliver(&oldest_first) {
+                Ok(()) => {}
+                // Whoever reads them has had enough, as `head` has.
+                Err(SinkError::Write { cause, .. })
+                    if cause.kind() == io::ErrorKind::BrokenPipe => {}
+                Err(cause) => {
+                    anstream::eprintln!("telltale: {:#}", anyhow::Error::from(cause));
+                    missed.push(format!("`{}`", sink.name()));
+                }
+            }
         }
-        self.hold(&mut sinks, &progress)?;
+        hold(&mut sinks, &progress);
+        ensure!(missed.is_empty(), "the findings did not reach the sinks {}", missed.join(", "));
         Ok(if outcome.analysis.findings.is_empty() { Ending::Nothing } else { Ending::Findings })
     }
 
@@ -155,7 +167,7 @@ impl Scan {
     }
 
     /// The sinks of the command line and of the configuration.
-    fn sinks(&self, config: &crate::config::Config) -> Result<Vec<Box<dyn sinks::Sink>>> {
+    fn sinks(&self, config: &crate::config::Config) -> Result<Vec<Box<dyn Sink>>> {
         let mut tables = config.sink.clone();
         if let Some(url) = &self.alertmanager {
             tables.push(toml::Table::from_iter([
@@ -163,7 +175,7 @@ impl Scan {
                 ("urls".to_owned(), toml::Value::Array(vec![url.clone().into()])),
             ]));
         }
-        let mut all: Vec<Box<dyn sinks::Sink>> = Vec::new();
+        let mut all: Vec<Box<dyn Sink>> = Vec::new();
         if let Some(path) = &self.findings {
             let file = sinks::ndjson::Ndjson::create(path);
             all.push(Box::new(
@@ -173,20 +185,24 @@ impl Scan {
         all.extend(sinks::named(&tables)?.into_iter().map(|(_, sink)| sink));
         Ok(all)
     }
+}
 
-    /// Keeps alerts firing until they can have been notified.
-    fn hold(&self, sinks: &mut [Box<dyn sinks::Sink>], progress: &Progress) -> Result<()> {
-        let holds = sinks.iter().any(|sink| sink.held() > 0);
-        if !holds {
-            return Ok(());
-        }
-        anstream::eprintln!("telltale: holding alerts until they were notified; Ctrl-C ends it");
-        while !progress.stop.load(Ordering::Relaxed) && sinks.iter().any(|sink| sink.held() > 0) {
-            for sink in sinks.iter_mut() {
-                sink.tick(SystemTime::now())?;
+/// Keeps alerts firing until they can have been notified. What goes wrong meanwhile is said, the
+/// first time for each sink: their findings were delivered.
+fn hold(sinks: &mut [Box<dyn Sink>], progress: &Progress) {
+    if sinks.iter().all(|sink| sink.held() == 0) {
+        return;
+    }
+    anstream::eprintln!("telltale: holding alerts until they were notified; Ctrl-C ends it");
+    let mut said = vec![false; sinks.len()];
+    while !progress.stop.load(Ordering::Relaxed) && sinks.iter().any(|sink| sink.held() > 0) {
+        for (sink, said) in sinks.iter_mut().zip(&mut said) {
+            if let Err(cause) = sink.tick(SystemTime::now())
+                && !std::mem::replace(said, true)
+            {
+                anstream::eprintln!("telltale: {:#}", anyhow::Error::from(cause));
             }
-            std::thread::park_timeout(Duration::from_millis(500));
         }
-        Ok(())
+        std::thread::park_timeout(Duration::from_millis(500));
     }
 }

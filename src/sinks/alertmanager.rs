@@ -47,7 +47,8 @@
 //! ## Delivery
 //! Every member of a cluster gets every alert, as Prometheus does it; it is delivered when one
 //! took it. Three attempts, for what may pass: no connection, no answer in time, 429 and 5xx.
-//! Any other status is an error that quotes the answer.
+//! Any other status is an error that quotes the answer. A finding is refused for good (400, 413,
+//! 422) when every member that answered said so; else it is offered again.
 //! At most `max_held` alerts are posted again (default 10 000); above it the oldest is not, and
 //! ends in its time.
 
@@ -199,13 +200,13 @@ impl Alertmanager {
         (alerts, held)
     }
 
-    /// Posts alerts to every member. Delivered is what at least one member took; the error is the
-    /// first of those that did not.
+    /// Posts alerts to every member. Delivered is what at least one member took; the error is that of
+    /// a member that did not, of the batch that nobody took where there is one.
     fn post(&self, alerts: &[Value], attempts: u32) -> Posted {
         let mut posted = Posted { delivered: true, error: None };
         for batch in alerts.chunks(MAX_BATCH) {
             let body = Value::from(batch).to_string();
-            let mut delivered = false;
+            let (mut delivered, mut trouble) = (false, None);
             for attempt in 1..=attempts {
                 let mut passing = false;
                 for endpoint in &self.endpoints {
@@ -213,7 +214,8 @@ impl Alertmanager {
                         Ok(()) => delivered = true,
                         Err(cause) => {
                             passing |= cause.is_passing();
-                            posted.error = Some(error(endpoint, attempt, cause));
+                            let error = error(endpoint, attempt, cause);
+                            trouble = Some(heavier(trouble, error));
                         }
                     }
                 }
@@ -222,10 +224,10 @@ impl Alertmanager {
                 }
                 thread::park_timeout(FIRST_PAUSE * 2u32.saturating_pow(attempt - 1));
             }
-            posted.delivered &= delivered;
             if !delivered {
-                break;
+                return Posted { delivered, error: trouble };
             }
+            posted.error = posted.error.or(trouble);
         }
         posted
     }
@@ -240,6 +242,18 @@ impl Alertmanager {
             self.evicted_total += 1;
         }
     }
+}
+
+/// Of two errors the one that says more of whether alerts are taken another time: first that a
+/// member answered and may take them, then that it never will, then that it did not answer. Of two
+/// alike the later.
+fn heavier(earlier: Option<SinkError>, later: SinkError) -> SinkError {
+    let weight = |error: &SinkError| match error {
+        SinkError::Refused { .. } if !error.is_for_good() => 2,
+        SinkError::Refused { .. } => 1,
+        _ => 0,
+    };
+    earlier.filter(|earlier| weight(earlier) > weight(&later)).unwrap_or(later)
 }
 
 struct Posted {
