@@ -5,6 +5,7 @@ use crate::store::Store;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use telltale_queries::{OutputFormat, QueryStream};
@@ -40,9 +41,9 @@ struct List {
 
 /// Send what was rejected to the running service again, after a parser has learnt to read it
 ///
-/// Each text is sent once, to the parser that refused it. What is read now is stored; what is still
-/// refused is a dead letter again. Texts are as they were kept: secrets are redacted, and what was
-/// longer than 64 KiB is cut and stays behind.
+/// Each text is sent once, to the parser that refused it, in requests of at most 8 MiB. What is read
+/// now is stored; what is still refused is a dead letter again. Texts are as they were kept: secrets
+/// are redacted, and what was longer than 64 KiB is cut and stays behind.
 #[derive(Args, Debug)]
 struct Retry {
     /// The service's data folder
@@ -92,40 +93,99 @@ impl Retry {
         QueryStream::start_over(sql, OutputFormat::Json, Box::new(found.clone()), tables)?
             .finish()?;
         let found: Vec<Text> = serde_json::from_slice(&found.bytes()).context("dead letters")?;
-        let mut bodies: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut cut = 0;
         for Text { parser, text } in found {
             if text.len() >= crate::journal::DeadLetter::MAX_BYTES {
                 cut += 1;
                 continue;
             }
-            let body = bodies.entry(parser.unwrap_or_else(|| "auto".to_owned())).or_default();
-            body.extend_from_slice(text.as_bytes());
-            body.push(b'\n');
+            texts.entry(parser.unwrap_or_else(|| "auto".to_owned())).or_default().push(text);
         }
-        for (parser, body) in bodies {
-            let url = format!("{}/v1/logs/{parser}", self.to.trim_end_matches('/'));
-            let mut request = ureq::post(&url);
-            if let Some(token) = &self.token {
-                request = request.header("authorization", format!("Bearer {token}"));
-            }
-            let mut answer = match request.send(&body) {
-                Ok(answer) => answer,
-                Err(cause) => bail!("the service at `{}` does not take them: {cause}", self.to),
-            };
-            let answer: serde_json::Value =
-                answer.body_mut().read_json().context("the service's answer")?;
-            anstream::println!(
-                "{parser}: {} stored, {} known already, {} still rejected",
-                answer["stored"],
-                answer["duplicate"],
-                answer["rejected"]
-            );
-        }
+        let mut total = Told::default();
+        let outcome = texts.iter().try_for_each(|(parser, texts)| {
+            let mut own = Told::default();
+            let outcome = self.send_all(parser, texts, &mut own);
+            anstream::println!("{parser}: {own}");
+            total.add(&own);
+            outcome
+        });
+        anstream::println!("in total: {total}");
         if cut > 0 {
             anstream::println!("{cut} were longer than is kept of one and were not tried");
         }
+        let unsent = texts.values().map(Vec::len).sum::<usize>() as u64 - total.sent;
+        outcome.with_context(|| format!("{unsent} were not sent"))?;
         Ok(Ending::Nothing)
+    }
+
+    /// Sends texts one request after another and adds up what the service says of them.
+    fn send_all(&self, parser: &str, texts: &[String], told: &mut Told) -> Result<()> {
+        let mut left = texts;
+        while !left.is_empty() {
+            let (now, later) = left.split_at(fitting(left));
+            told.add(&self.send(parser, now)?);
+            left = later;
+        }
+        Ok(())
+    }
+
+    fn send(&self, parser: &str, texts: &[String]) -> Result<Told> {
+        let url = format!("{}/v1/logs/{parser}", self.to.trim_end_matches('/'));
+        let mut request = ureq::post(&url);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut answer = match request.send(texts.join("\n").as_bytes()) {
+            Ok(answer) => answer,
+            Err(cause) => bail!("the service at `{}` does not take them: {cause}", self.to),
+        };
+        let told: Told = answer.body_mut().read_json().context("the service's answer")?;
+        Ok(Told { sent: texts.len() as u64, ..told })
+    }
+}
+
+/// Bytes of texts in one request: far below what the service takes.
+const BODY_BYTES: usize = 8 << 20;
+
+/// How many of the first texts go into one request. One of several lines goes alone: among others
+/// nobody could tell its lines from theirs.
+fn fitting(texts: &[String]) -> usize {
+    let mut bytes = 0;
+    let fit = texts.iter().take_while(|text| {
+        bytes += text.len() + 1;
+        bytes <= BODY_BYTES && !text.contains('\n')
+    });
+    fit.count().max(1)
+}
+
+/// What became of texts that were sent, as the service answers.
+#[derive(Debug, Default, serde::Deserialize)]
+struct Told {
+    /// Texts; of one that has several records the service counts each.
+    #[serde(skip)]
+    sent: u64,
+    stored: u64,
+    duplicate: u64,
+    rejected: u64,
+}
+
+impl Told {
+    fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.stored += other.stored;
+        self.duplicate += other.duplicate;
+        self.rejected += other.rejected;
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, stored, duplicate, rejected } = self;
+        write!(
+            f,
+            "{sent} sent, {stored} stored, {duplicate} known already, {rejected} still rejected"
+        )
     }
 }
 
@@ -153,5 +213,26 @@ impl io::Write for Shared {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_bounded_and_a_text_of_several_lines_goes_alone() {
+        let text = "x".repeat(60_000);
+        let mut texts = vec![text; 300];
+        texts[10] = "several\nlines".into();
+        texts[11] = "several\nothers".into();
+        let (mut left, mut sent) = (texts.as_slice(), Vec::new());
+        while !left.is_empty() {
+            let (now, later) = left.split_at(fitting(left));
+            assert!(now.join("\n").len() <= BODY_BYTES, "{}", now.len());
+            sent.push(now.len());
+            left = later;
+        }
+        assert_eq!(sent, [10, 1, 1, 139, 139, 10]);
     }
 }
