@@ -40,26 +40,36 @@ impl Measure {
                 (self.interval, self.window) = (settings.sli_interval, settings.sli_window);
             }
             let began = Instant::now();
-            match self.measure(crate::commands::now()) {
-                Ok(results) => {
-                    if std::mem::take(&mut failing) {
-                        info!("the SLIs can be computed again");
-                    }
-                    self.stats.measured(results);
-                }
-                Err(cause) => {
-                    self.stats.sli_failures.inc();
-                    if !std::mem::replace(&mut failing, true) {
-                        let cause = format!("{cause:#}");
-                        warn!(
-                            cause,
-                            "the SLIs cannot be computed; the last ones stay in `/metrics`"
-                        );
-                    }
-                }
-            }
+            let measured = self.measure(crate::commands::now());
+            failing = self.tell(measured, failing);
             rest = self.interval.max(began.elapsed() * REST);
         }
+    }
+
+    /// Takes SLIs over into the metrics; whether any could not be computed. What fails again and
+    /// again is said once.
+    fn tell(&self, measured: Result<Vec<SliResult>>, was_failing: bool) -> bool {
+        let cause = match measured {
+            Ok(results) => {
+                let problem = results.iter().find_map(|result| {
+                    let problem = result.problem.as_ref()?;
+                    Some(format!("SLI `{}`: {problem}", result.name))
+                });
+                self.stats.measured(results);
+                problem
+            }
+            Err(cause) => Some(format!("{cause:#}")),
+        };
+        let is_failing = cause.is_some();
+        if let Some(cause) = cause {
+            self.stats.sli_failures.inc();
+            if !was_failing {
+                warn!(cause, "SLIs cannot be computed; their last values stay in `/metrics`");
+            }
+        } else if was_failing {
+            info!("the SLIs can be computed again");
+        }
+        is_failing
     }
 
     /// The SLIs over the window that ends at `now`.
@@ -72,5 +82,56 @@ impl Measure {
         // A query that failed says so when it is finished.
         view.events(|batch| stream.push(&batch).is_ok())?;
         Ok(stream.finish()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use telltale_queries::SliRow;
+
+    #[test]
+    fn an_sli_that_does_not_fit_into_memory_is_counted_and_keeps_its_last_values() {
+        let stats = Arc::new(Stats::new());
+        let (_, settings) = watch::channel(Settings::default());
+        let (interval, window) = (Duration::ZERO, Duration::ZERO);
+        let measure =
+            Measure { data: PathBuf::new(), stats: Arc::clone(&stats), interval, window, settings };
+        let result = |sli: &telltale_queries::Sli, value: f64, problem: Option<String>| {
+            let labels = sli.labels.iter().map(|name| (name.clone(), "x".to_owned())).collect();
+            let row = SliRow { labels, value, met: None };
+            SliResult {
+                name: sli.name.clone(),
+                unit: sli.unit.clone(),
+                objective: None,
+                window_start: None,
+                window_end: None,
+                rows: if problem.is_none() { vec![row] } else { Vec::new() },
+                problem,
+            }
+        };
+        let value = |name: &str| -> Option<f64> {
+            let text = stats.text();
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            line.rsplit_once(' ')?.1.parse().ok()
+        };
+        let [at, failures] = ["telltale_sli_timestamp_seconds", "telltale_sli_failures_total"];
+        let [first, second] = [0, 1].map(|place| format!("telltale_sli_{}{{", slis()[place].name));
+
+        let whole = |value| slis().iter().map(|sli| result(sli, value, None)).collect::<Vec<_>>();
+        assert!(!measure.tell(Ok(whole(1.0)), false));
+        let measured_at = value(at);
+        assert!(measured_at > Some(0.0));
+        let mut results = whole(2.0);
+        results[0] = result(&slis()[0], 2.0, Some("it needs more memory".to_owned()));
+        assert!(measure.tell(Ok(results), false));
+        assert_eq!((value(&first), value(&second)), (Some(1.0), Some(2.0)));
+        // Not all of them are of now.
+        assert_eq!((value(at), value(failures)), (measured_at, Some(1.0)));
+        assert!(measure.tell(Err(anyhow::anyhow!("the lake is away")), true));
+        assert_eq!((value(at), value(failures)), (measured_at, Some(2.0)));
+        assert!(!measure.tell(Ok(whole(3.0)), true));
+        assert_eq!((value(&first), value(failures)), (Some(3.0), Some(2.0)));
+        assert!(value(at) > measured_at);
     }
 }

@@ -102,7 +102,7 @@ impl Stats {
         let slis = Mutex::new(slis.collect());
         let slis_at = Gauge::new(
             "telltale_sli_timestamp_seconds",
-            "When the SLIs were computed last, in seconds since 1970",
+            "When all SLIs were computed last, in seconds since 1970",
         );
         let slis_at = slis_at.expect("the name is one of Prometheus");
         registry.register(Box::new(slis_at.clone())).expect("each metric is registered once");
@@ -139,7 +139,7 @@ impl Stats {
             ),
             sli_failures: counter(
                 "telltale_sli_failures_total",
-                "Times that the SLIs could not be computed",
+                "Times that the SLIs, or one of them, could not be computed",
             ),
             memory_bytes: gauge(
                 "telltale_memory_in_flight_bytes",
@@ -259,11 +259,17 @@ impl Stats {
         self.event_to_finding.observe(since_arrival.as_secs_f64());
     }
 
-    /// The SLIs as they are now; what has no value any more goes.
+    /// The SLIs as they are now; what has no value any more goes. One that could not be computed
+    /// keeps its values, and the time stays that at which all of them were.
     pub fn measured(&self, results: Vec<SliResult>) {
         let slis = lock(&self.slis);
+        let mut is_whole = true;
         for (values, (sli, result)) in slis.iter().zip(telltale_queries::slis().iter().zip(results))
         {
+            if result.problem.is_some() {
+                is_whole = false;
+                continue;
+            }
             values.reset();
             for row in result.rows {
                 let label = |name: &String| row.labels.get(name).map_or("", String::as_str);
@@ -271,7 +277,9 @@ impl Stats {
                 values.with_label_values(&labels).set(row.value);
             }
         }
-        self.slis_at.set(crate::commands::now() as f64 / 1e6);
+        if is_whole {
+            self.slis_at.set(crate::commands::now() as f64 / 1e6);
+        }
     }
 
     /// So many spans were exported or dropped.
