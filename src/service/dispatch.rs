@@ -143,6 +143,8 @@ pub struct Dispatcher {
     noted: Arc<AtomicU64>,
     mailbox: Arc<Mailbox>,
     stats: Arc<Stats>,
+    /// How often the sink had hit a bound when that was counted last.
+    evicted: u64,
     /// Whether `known` differs from the file.
     changed: bool,
     failing: bool,
@@ -181,6 +183,7 @@ impl Dispatcher {
             noted,
             mailbox: Arc::default(),
             stats,
+            evicted: 0,
             changed: false,
             failing: false,
             unwritable: false,
@@ -228,6 +231,7 @@ impl Dispatcher {
             if let Some(sink) = sink {
                 // What the old one could not deliver is tried at once.
                 (self.sink, pause, again) = (sink, FIRST_PAUSE, Instant::now());
+                self.evicted = 0;
             }
             let is_due = !self.known.waiting.all.is_empty() && (closed || Instant::now() >= again);
             if is_due {
@@ -238,6 +242,7 @@ impl Dispatcher {
                         (pause * 2).min(LONGEST_PAUSE)
                     }
                 };
+                self.count_evicted();
             }
             if is_due || closed || noted.elapsed() >= NOTE_EVERY {
                 noted = Instant::now();
@@ -276,6 +281,13 @@ impl Dispatcher {
     fn count_waiting(&self) {
         let waiting = i64::try_from(self.known.waiting.all.len()).unwrap_or(i64::MAX);
         self.stats.sink_waiting.with_label_values(&[&self.name]).set(waiting);
+    }
+
+    fn count_evicted(&mut self) {
+        let evicted = self.sink.evicted_total();
+        let before = std::mem::replace(&mut self.evicted, evicted);
+        let counter = self.stats.sink_evicted.with_label_values(&[&self.name]);
+        counter.inc_by(evicted.saturating_sub(before));
     }
 
     /// Whether everything that waits is delivered.
@@ -343,5 +355,46 @@ impl Dispatcher {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::disk::Folder;
+    use crate::service::journal_folder;
+    use crate::sinks::tests::finding;
+
+    /// Has no room for what it takes.
+    struct Full(u64);
+
+    impl Sink for Full {
+        fn name(&self) -> &'static str {
+            "full"
+        }
+
+        fn deliver(&mut self, findings: &[Finding]) -> Result<(), SinkError> {
+            self.0 += findings.len() as u64;
+            Ok(())
+        }
+
+        fn evicted_total(&self) -> u64 {
+            self.0
+        }
+    }
+
+    #[test]
+    fn bounds_that_a_sink_hits_are_counted() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let data = folder.path();
+        let disk = Folder::create(journal_folder(data)).expect("a folder can be made");
+        let (stats, sink) = (Arc::new(Stats::new()), Box::new(Full(0)));
+        let dispatcher = Dispatcher::new("pager".into(), sink, data, &disk, 0, Arc::clone(&stats));
+        let dispatcher = dispatcher.expect("the folder is empty");
+        let mailbox = dispatcher.mailbox();
+        mailbox.put(1, &[finding("a"), finding("b")]);
+        mailbox.close();
+        dispatcher.run();
+        assert_eq!(stats.sink_evicted.with_label_values(&["pager"]).get(), 2);
     }
 }

@@ -196,6 +196,7 @@ impl Service {
             None => None,
         };
         let watcher = Watcher {
+            evicted: state.engine.evicted_total(),
             state,
             outbox: Arc::clone(&outbox),
             stats: Arc::clone(&self.stats),

@@ -38,11 +38,13 @@ pub struct Stats {
     pub journal_entry: IntGauge,
     pub detected_entry: IntGauge,
     pub detectors_running: IntGauge,
+    pub detectors_evicted: IntCounter,
     pub findings: IntCounterVec,
     pub source_failures: IntCounterVec,
     pub sink_findings: IntCounterVec,
     pub sink_failures: IntCounterVec,
     pub sink_waiting: IntGaugeVec,
+    pub sink_evicted: IntCounterVec,
 }
 
 /// The labels of what belongs to a partition.
@@ -182,6 +184,10 @@ impl Stats {
                 "telltale_detected_entry",
                 "Number of the last entry that detectors have seen",
             ),
+            detectors_evicted: counter(
+                "telltale_detectors_evicted_total",
+                "Times that a bound on what detectors know was hit and the oldest of it forgotten",
+            ),
             findings,
             source_failures: counters(
                 "telltale_source_failures_total",
@@ -201,6 +207,11 @@ impl Stats {
             sink_waiting: gauges(
                 "telltale_sink_waiting",
                 "Findings that wait until a sink takes them",
+                &["sink"],
+            ),
+            sink_evicted: counters(
+                "telltale_sink_evicted_total",
+                "Times that a bound on what a sink holds was hit and the oldest of it left to itself",
                 &["sink"],
             ),
             registry,
@@ -295,6 +306,7 @@ impl Stats {
     /// A sink is there, of which nothing is to be said yet.
     pub fn sink_begins(&self, name: &str) {
         self.sink_failures.with_label_values(&[name]);
+        self.sink_evicted.with_label_values(&[name]);
         for result in ["delivered", "refused", "dropped"] {
             self.sink_findings.with_label_values(&[name, result]);
         }

@@ -74,6 +74,8 @@ pub struct Watcher {
     /// Where that comes from when it changes.
     pub settings: watch::Receiver<Settings>,
     pub traces: Option<Traces>,
+    /// How often the detectors had hit a bound when that was counted last.
+    pub evicted: u64,
 }
 
 impl Watcher {
@@ -118,6 +120,9 @@ impl Watcher {
         }
         drop((events, permit));
         self.stats.detected(number, stored_at.elapsed());
+        let evicted = self.state.engine.evicted_total();
+        let before = std::mem::replace(&mut self.evicted, evicted);
+        self.stats.detectors_evicted.inc_by(evicted.saturating_sub(before));
         let findings = self.state.engine.take();
         if findings.is_empty() {
             return;
@@ -164,5 +169,90 @@ fn say(finding: &Finding) {
         warn!(%detector, %severity, %principal, "{sentence}");
     } else {
         info!(%detector, %severity, %principal, "{sentence}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{self, Write};
+    use telltale_detect::{Detector, Findings, Observation, Unreadable};
+    use telltale_schema::{Event, EventBuilder};
+    use tokio::sync::{Semaphore, mpsc};
+
+    /// Forgets something with every event.
+    struct Forgetful(u64);
+
+    impl Detector for Forgetful {
+        fn name(&self) -> &'static str {
+            "forgetful"
+        }
+
+        fn observe(&mut self, _: &Observation<'_>, _: &mut Findings) {
+            self.0 += 1;
+        }
+
+        fn close(&mut self, _: Micros, _: &mut Findings) {}
+
+        fn evicted_total(&self) -> u64 {
+            self.0
+        }
+
+        fn save(&self, _: &mut dyn Write) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn load(&mut self, _: &[u8]) -> Result<(), Unreadable> {
+            Ok(())
+        }
+    }
+
+    fn stored(number: u64, events: Micros) -> Stored {
+        let mut builder = EventBuilder::new("log", Default::default(), 0);
+        (1..=events).for_each(|at| builder.push(&Event::new("log", at)));
+        let room = Arc::new(Semaphore::new(1));
+        Stored {
+            number,
+            ledger: Ledger::default(),
+            received_at: 0,
+            events: vec![builder.finish()],
+            arrived: Instant::now(),
+            bytes: 0,
+            stored_at: Instant::now(),
+            permit: room.try_acquire_owned().expect("there is room"),
+        }
+    }
+
+    #[test]
+    fn bounds_that_detectors_hit_are_counted_from_the_start_on() {
+        let (requests, _waiting) = mpsc::channel(1);
+        let (_changes, settings) = watch::channel(Settings::default());
+        // What it had forgotten when it was saved is no news.
+        let detectors: Vec<Box<dyn Detector>> = vec![Box::new(Forgetful(5))];
+        let engine = Engine::new(detectors, 0);
+        let evicted = engine.evicted_total();
+        let stats = Arc::new(Stats::new());
+        let mut watcher = Watcher {
+            state: State {
+                entry: 0,
+                engine,
+                totals: BTreeMap::new(),
+                newest_event: 0,
+                newest_received: 0,
+            },
+            outbox: Arc::default(),
+            stats: Arc::clone(&stats),
+            committer: requests.downgrade(),
+            data: PathBuf::new(),
+            snapshot: Arc::default(),
+            interval: Duration::MAX,
+            settings,
+            traces: None,
+            evicted,
+        };
+        for (number, events, total) in [(1, 2, 2), (2, 3, 5)] {
+            watcher.take(stored(number, events));
+            assert_eq!(stats.detectors_evicted.get(), total);
+        }
     }
 }

@@ -170,11 +170,6 @@ impl Alertmanager {
         Ok(Self { settings, endpoints, client, held, sent_at, evicted_total: 0 })
     }
 
-    /// How often `max_held` was hit and the oldest alert left to itself.
-    pub fn evicted_total(&self) -> u64 {
-        self.evicted_total
-    }
-
     /// The alerts to post for these findings, and what of them to hold.
     fn alerts(&self, findings: &[Finding], now: SystemTime) -> (Vec<Value>, Vec<Held>) {
         let latest: HashMap<&str, usize> =
@@ -268,6 +263,11 @@ impl Sink for Alertmanager {
 
     fn held(&self) -> usize {
         self.held.len()
+    }
+
+    /// Counts alerts above `max_held`.
+    fn evicted_total(&self) -> u64 {
+        self.evicted_total
     }
 
     fn deliver(&mut self, findings: &[Finding]) -> Result<(), SinkError> {

@@ -33,6 +33,11 @@ pub trait Sink: Send {
         0
     }
 
+    /// How often a bound was hit and the oldest of what is held left to itself.
+    fn evicted_total(&self) -> u64 {
+        0
+    }
+
     /// Called every few seconds, news or not: keeps alerts firing and lets the others end.
     fn tick(&mut self, now: SystemTime) -> Result<(), SinkError> {
         let _ = now;
@@ -151,8 +156,38 @@ fn hint(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use telltale_schema::{PrincipalKind, Severity};
+
+    /// A finding that says nothing.
+    pub(crate) fn finding(id: &str) -> Finding {
+        Finding {
+            id: id.into(),
+            detector: "dormant_account".into(),
+            severity: Severity::High,
+            title: String::new(),
+            sentence: "It slept\nand woke.".into(),
+            next_steps: Vec::new(),
+            log: "okta_system_log".into(),
+            tenant: None,
+            principal_id: "svc@example.com".into(),
+            principal_kind: PrincipalKind::ServiceAccount,
+            credential_id: None,
+            child_credential_ids: Vec::new(),
+            target_ids: Vec::new(),
+            source_ips: Vec::new(),
+            operations: Vec::new(),
+            raised_at: 0,
+            first_seen: 0,
+            last_seen: 0,
+            dimensions: Vec::new(),
+            event_ids: Vec::new(),
+            event_count: 0,
+            attack: Vec::new(),
+            owasp_nhi: Vec::new(),
+        }
+    }
 
     #[test]
     fn registry_is_sorted_and_each_sink_has_a_page() {

@@ -181,36 +181,8 @@ impl Sink for Ndjson {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::finding;
     use super::*;
-    use telltale_schema::{PrincipalKind, Severity};
-
-    fn finding(id: &str) -> Finding {
-        Finding {
-            id: id.into(),
-            detector: "dormant_account".into(),
-            severity: Severity::High,
-            title: String::new(),
-            sentence: "It slept\nand woke.".into(),
-            next_steps: Vec::new(),
-            log: "okta_system_log".into(),
-            tenant: None,
-            principal_id: "svc@example.com".into(),
-            principal_kind: PrincipalKind::ServiceAccount,
-            credential_id: None,
-            child_credential_ids: Vec::new(),
-            target_ids: Vec::new(),
-            source_ips: Vec::new(),
-            operations: Vec::new(),
-            raised_at: 0,
-            first_seen: 0,
-            last_seen: 0,
-            dimensions: Vec::new(),
-            event_ids: Vec::new(),
-            event_count: 0,
-            attack: Vec::new(),
-            owasp_nhi: Vec::new(),
-        }
-    }
 
     fn ids(path: &Path) -> Vec<String> {
         let text = std::fs::read_to_string(path).expect("the sink wrote UTF-8");
