@@ -43,6 +43,13 @@ pub struct Store {
     pub reply: oneshot::Sender<Result<Ledger, Refusal>>,
 }
 
+/// An entry of the journal, as the detectors hear of it.
+pub enum Written {
+    Stored(Box<Stored>),
+    /// The number of one that holds findings alone.
+    Findings(u64),
+}
+
 /// Stored events on their way to the detectors.
 pub struct Stored {
     pub number: u64,
@@ -71,7 +78,7 @@ pub struct Committer {
     pub mailboxes: Vec<Arc<Mailbox>>,
     pub stats: Arc<Stats>,
     /// The thread of the detectors, and the way to it.
-    pub detectors: SyncSender<Stored>,
+    pub detectors: SyncSender<Written>,
     pub watcher: Option<JoinHandle<()>>,
     /// Whether the last group failed, so that a failure is said once.
     pub failing: bool,
@@ -158,9 +165,10 @@ impl Committer {
             Ok(first) => {
                 self.stats.synced(began.elapsed());
                 self.outbox.written();
-                let entries = candidates.len() as u64 + u64::from(letter.is_some());
+                let last = first + candidates.len() as u64 + u64::from(letter.is_some()) - 1;
+                self.stats.journal_entry.set(i64::try_from(last).unwrap_or(i64::MAX));
                 for mailbox in &self.mailboxes {
-                    mailbox.put(first + entries - 1, findings.as_deref().unwrap_or_default());
+                    mailbox.put(last, findings.as_deref().unwrap_or_default());
                 }
                 if self.failing {
                     info!("the journal can be written again");
@@ -171,6 +179,9 @@ impl Committer {
                 }
                 for (number, candidate) in (first..).zip(candidates) {
                     self.settle(number, candidate);
+                }
+                if letter.is_some() {
+                    self.show(Written::Findings(last));
                 }
             }
             Err(cause) => {
@@ -237,7 +248,6 @@ impl Committer {
         let bytes = len_of(&candidate.body()) as u64;
         let Candidate { store, ledger, events, .. } = candidate;
         self.stats.stored(&ledger, store.arrived.elapsed());
-        self.stats.journal_entry.set(i64::try_from(number).unwrap_or(i64::MAX));
         let Store { arrived, permit, reply, prepared } = store;
         let received_at = prepared.received_at;
         // A sender that is gone does not change that its events are stored.
@@ -245,8 +255,14 @@ impl Committer {
         let stored_at = Instant::now();
         let stored =
             Stored { number, ledger, received_at, events, arrived, bytes, stored_at, permit };
-        // Detectors end after this thread does, unless they panic.
-        if self.detectors.send(stored).is_err() && self.stats.detectors_running.get() > 0 {
+        self.show(Written::Stored(Box::new(stored)));
+    }
+
+    /// Hands an entry to the detectors.
+    fn show(&self, written: Written) {
+        // They end after this thread does, unless they panic.
+        let is_new = self.watcher.is_some() && self.stats.detectors_running.get() > 0;
+        if self.detectors.send(written).is_err() && is_new {
             self.stats.detectors_running.set(0);
             error!(
                 "the detectors panicked, which is a fault of telltale; events are stored and shown to them after a restart"
@@ -269,4 +285,63 @@ impl Committer {
 fn refuse(store: Store, why: Refusal, stats: &Stats) {
     stats.refused(&store.prepared.ledger);
     let _ = store.reply.send(Err(why));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::disk::Folder;
+    use crate::sinks::tests::finding;
+    use std::path::Path;
+
+    /// One with a journal of its own, and what the detectors are shown.
+    fn committer(folder: &Path) -> (Committer, std::sync::mpsc::Receiver<Written>) {
+        let disk = Folder::create(folder.join("journal")).expect("a folder can be made");
+        let (journal, _) = Journal::open(Arc::new(disk), 1 << 20).expect("the folder is empty");
+        let (detectors, unseen) = sync_channel(2);
+        let committer = Committer {
+            journal,
+            horizon: Horizon::new(0, 16, folder.join("ids")),
+            ids: Arc::default(),
+            indexed: Instant::now(),
+            settings: watch::channel(Settings::default()).1,
+            outbox: Arc::default(),
+            mailboxes: Vec::new(),
+            stats: Arc::new(Stats::new()),
+            detectors,
+            watcher: None,
+            failing: false,
+        };
+        (committer, unseen)
+    }
+
+    #[test]
+    fn an_entry_of_findings_alone_is_the_last_of_the_journal() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let (mut committer, unseen) = committer(folder.path());
+        for entry in 1..=2 {
+            committer.outbox.put([finding("a")]);
+            committer.commit(Vec::new());
+            assert_eq!(committer.stats.journal_entry.get(), entry);
+        }
+        // There is nothing in them for the detectors, which are not behind for that.
+        let heard = unseen.try_iter().map(|written| match written {
+            Written::Findings(number) => number,
+            Written::Stored(stored) => panic!("nothing was stored in entry {}", stored.number),
+        });
+        assert_eq!(heard.collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn detectors_that_are_gone_are_missed_and_entries_are_written() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let (mut committer, unseen) = committer(folder.path());
+        committer.watcher = Some(std::thread::spawn(|| {}));
+        committer.stats.detectors_running.set(1);
+        drop(unseen);
+        committer.outbox.put([finding("a")]);
+        committer.commit(Vec::new());
+        assert_eq!(committer.stats.detectors_running.get(), 0);
+        assert_eq!(committer.stats.journal_entry.get(), 1);
+    }
 }

@@ -1,6 +1,6 @@
 //! The thread that shows stored events to the detectors, in the order of the journal.
 
-use super::committer::{Request, Stored};
+use super::committer::{Request, Stored, Written};
 use super::outbox::Outbox;
 use super::reload::news;
 use super::snapshot::{self, Snapshot, Waiting};
@@ -79,12 +79,13 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Runs until nothing more is stored.
-    pub fn run(mut self, stored: &Receiver<Stored>) {
+    /// Runs until nothing more is written.
+    pub fn run(mut self, written: &Receiver<Written>) {
         let (mut made, mut covered) = (Instant::now(), self.state.entry);
         loop {
-            match stored.recv_timeout(IDLE) {
-                Ok(stored) => self.take(stored),
+            match written.recv_timeout(IDLE) {
+                Ok(Written::Stored(stored)) => self.take(*stored),
+                Ok(Written::Findings(number)) => self.pass(number),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -97,6 +98,12 @@ impl Watcher {
             }
         }
         self.save();
+    }
+
+    /// Passes over an entry in which there is nothing for the detectors.
+    fn pass(&mut self, number: u64) {
+        self.state.entry = number;
+        self.stats.detected_entry.set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 
     fn take(&mut self, stored: Stored) {
@@ -223,36 +230,40 @@ mod tests {
         }
     }
 
-    #[test]
-    fn bounds_that_detectors_hit_are_counted_from_the_start_on() {
-        let (requests, _waiting) = mpsc::channel(1);
-        let (_changes, settings) = watch::channel(Settings::default());
-        // What it had forgotten when it was saved is no news.
-        let detectors: Vec<Box<dyn Detector>> = vec![Box::new(Forgetful(5))];
+    /// One whose detector has forgotten so much already.
+    fn watcher(evicted: u64) -> Watcher {
+        let detectors: Vec<Box<dyn Detector>> = vec![Box::new(Forgetful(evicted))];
         let engine = Engine::new(detectors, 0);
-        let evicted = engine.evicted_total();
-        let stats = Arc::new(Stats::new());
-        let mut watcher = Watcher {
-            state: State {
-                entry: 0,
-                engine,
-                totals: BTreeMap::new(),
-                newest_event: 0,
-                newest_received: 0,
-            },
+        let totals = BTreeMap::new();
+        Watcher {
+            evicted: engine.evicted_total(),
+            state: State { entry: 0, engine, totals, newest_event: 0, newest_received: 0 },
             outbox: Arc::default(),
-            stats: Arc::clone(&stats),
-            committer: requests.downgrade(),
+            stats: Arc::new(Stats::new()),
+            committer: mpsc::channel(1).0.downgrade(),
             data: PathBuf::new(),
             snapshot: Arc::default(),
             interval: Duration::MAX,
-            settings,
+            settings: watch::channel(Settings::default()).1,
             traces: None,
-            evicted,
-        };
+        }
+    }
+
+    #[test]
+    fn bounds_that_detectors_hit_are_counted_from_the_start_on() {
+        // What was forgotten when it was saved is no news.
+        let mut watcher = watcher(5);
         for (number, events, total) in [(1, 2, 2), (2, 3, 5)] {
             watcher.take(stored(number, events));
-            assert_eq!(stats.detectors_evicted.get(), total);
+            assert_eq!(watcher.stats.detectors_evicted.get(), total);
         }
+    }
+
+    #[test]
+    fn an_entry_of_findings_alone_leaves_the_detectors_not_behind() {
+        let mut watcher = watcher(0);
+        watcher.take(stored(1, 2));
+        watcher.pass(2);
+        assert_eq!((watcher.state.entry, watcher.stats.detected_entry.get()), (2, 2));
     }
 }
