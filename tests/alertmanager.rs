@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use support::missing::missing;
 use support::{PATIENCE, Request, Server};
 use telltale::sinks::alertmanager::{Alertmanager, Settings};
 use telltale::sinks::{self, Sink, SinkError};
@@ -392,8 +393,7 @@ struct RealAlertmanager {
 }
 
 impl RealAlertmanager {
-    /// `None`, with a line that says so, where it is not installed.
-    #[expect(clippy::print_stderr, reason = "a test that did not run says so")]
+    /// `None` where it is not installed.
     fn start(receiver: &str) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let config = format!(
@@ -414,7 +414,7 @@ impl RealAlertmanager {
                 .ok()
         });
         let Some(mut process) = spawned else {
-            eprintln!("not tried against Alertmanager: `prometheus-alertmanager` is not installed");
+            missing("Alertmanager");
             return None;
         };
         let log = BufReader::new(process.stderr.take().expect("its log is piped"));

@@ -4,6 +4,7 @@
 //! Python's packages are those of `clients/requirements.txt`. `TELLTALE_TEST_PYTHON` names an
 //! interpreter that has them; without it the `python3` at hand is taken, and what it lacks is not tried.
 
+use crate::missing::missing;
 use crate::run::{Running, Site, free_port, record, wait_until};
 use rdkafka::mocking::MockCluster;
 use serde_json::Value;
@@ -14,12 +15,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 const SENT: usize = 300;
 
-#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
-fn not_tried(what: &str, cause: &str) {
-    eprintln!("not tried with {what}: {cause}");
-}
-
-/// An interpreter with `modules`; `None`, with a line that says so, where there is none.
+/// An interpreter with `modules`; `None` where there is none.
 fn python(modules: &[&str]) -> Option<String> {
     let asked_for = std::env::var("TELLTALE_TEST_PYTHON").ok();
     let python = asked_for.clone().unwrap_or_else(|| "python3".to_owned());
@@ -31,7 +27,8 @@ fn python(modules: &[&str]) -> Option<String> {
         Err(cause) => cause.to_string(),
     };
     assert!(asked_for.is_none(), "`{python}` lacks something of {modules:?}: {cause}");
-    not_tried(&modules.join(", "), cause.lines().last().unwrap_or_default());
+    let cause = cause.lines().last().unwrap_or_default();
+    missing(&format!("Python's {}: {cause}", modules.join(", ")));
     None
 }
 
@@ -124,11 +121,11 @@ struct Rsyslog {
 }
 
 impl Rsyslog {
-    /// `None`, with a line that says so, where rsyslog or the `module` is not installed.
+    /// `None` where rsyslog or the `module` is not installed.
     fn start(module: &str, action: &str) -> Option<Self> {
         let program = ["/usr/sbin/rsyslogd", "/usr/bin/rsyslogd"].map(PathBuf::from);
         let Some(program) = program.into_iter().find(|program| program.exists()) else {
-            not_tried("rsyslog", "it is not installed");
+            missing("rsyslog");
             return None;
         };
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -157,7 +154,7 @@ ruleset(name="telltale") {{
         let checked = rsyslog(&["-N1"]).stderr(Stdio::piped()).output().expect("it runs");
         let said = String::from_utf8_lossy(&checked.stderr);
         if said.contains("could not load module") {
-            not_tried("rsyslog", &format!("its module `{module}` is not installed"));
+            missing(&format!("rsyslog's module `{module}`"));
             return None;
         }
         assert!(checked.status.success(), "{said}");

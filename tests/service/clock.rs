@@ -3,20 +3,8 @@
 //! The clock is that of the C library, in the place of which `clock.c` is loaded: on Linux, where there is
 //! a C compiler.
 
-#![expect(clippy::print_stdout, reason = "a test that could not run says so")]
-
 use crate::run::{Running, Site, record, wait_until};
-use std::path::Path;
-use std::process::Command;
 use telltale_schema::time::{HOUR, format_instant};
-
-/// Compiles the clock; whether there is one now.
-fn build(library: &Path) -> bool {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/service/clock.c");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o"]).arg(library).arg(source);
-    cfg!(target_os = "linux") && compiler.status().is_ok_and(|status| status.success())
-}
 
 /// Records of `at`, told apart by their number.
 fn records(numbers: std::ops::Range<usize>, at: i64) -> Vec<u8> {
@@ -40,12 +28,9 @@ fn a_clock_that_is_set_back_loses_nothing_and_stores_nothing_twice() {
         "[service]\nflush_interval = \"100ms\"\nsnapshot_interval = \"100ms\"\nsli_interval = \"100ms\"\n",
         &[],
     );
-    let (library, offset) = (site.file("clock.so"), site.file("clock"));
-    if !build(&library) {
-        println!("not tested: no C compiler that makes a library for Linux");
-        return;
-    }
-    let site = site.variable("LD_PRELOAD", library).variable("TELLTALE_TEST_CLOCK", offset.clone());
+    let offset = site.file("clock");
+    let Some(site) = site.preloaded("clock") else { return };
+    let site = site.variable("TELLTALE_TEST_CLOCK", offset.clone());
     let set = |hours: i64| {
         std::fs::write(&offset, (hours * 3600).to_string()).expect("it is written");
     };

@@ -11,6 +11,8 @@ mod files;
 mod kill;
 mod lake;
 mod learn;
+#[path = "../support/missing.rs"]
+mod missing;
 mod objects;
 mod prometheus;
 mod reload;

@@ -2,6 +2,7 @@
 //! (`apt-get install prometheus`).
 
 use crate::feeds::bodies_of;
+use crate::missing::missing;
 use crate::run::{Running, Site, free_port, get, record, wait_until};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -18,8 +19,7 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// `None`, with a line that says so, where it is not installed.
-    #[expect(clippy::print_stderr, reason = "a test that did not run says so")]
+    /// `None` where it is not installed.
     fn start(service: &Running) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = serde_json::json!({
@@ -42,7 +42,7 @@ impl Prometheus {
             .stderr(log)
             .spawn();
         let Ok(process) = spawned else {
-            eprintln!("not tried with Prometheus: `prometheus` is not installed");
+            missing("Prometheus");
             return None;
         };
         let prometheus = Self { process, port, folder };

@@ -1,5 +1,6 @@
 //! Debian's rsyslog as a sender: a file and a port in, our listener out.
 
+use crate::missing::missing;
 use crate::run::{Site, free_port, record, wait_until};
 use std::io::Write;
 use std::net::TcpStream;
@@ -62,7 +63,6 @@ fn connect(port: u16) -> TcpStream {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "says that it was skipped")]
 fn rsyslog_sends_files_and_old_messages_and_waits_while_we_are_away() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (port, legacy) = (free_port(), free_port());
@@ -70,8 +70,7 @@ fn rsyslog_sends_files_and_old_messages_and_waits_while_we_are_away() {
     let site = Site::new(&["--syslog", &listen]);
     let service = site.start();
     let Some(_rsyslog) = start(folder.path(), port, legacy) else {
-        eprintln!("skipped: rsyslogd is not installed");
-        return;
+        return missing("rsyslog");
     };
     let path = folder.path().join("audit.log");
     let mut log = std::fs::File::create(&path).expect("it is made");

@@ -1,5 +1,6 @@
 //! `telltale run` as a process of its own, and the commands that ask its data folder.
 
+use crate::missing::missing;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -56,6 +57,20 @@ impl Site {
     pub fn variable(mut self, name: &str, path: PathBuf) -> Self {
         self.variables.push((name.to_owned(), path));
         self
+    }
+
+    /// Puts functions of `tests/service/NAME.c` in the place of those of the C library; `None` where
+    /// that cannot be compiled.
+    pub fn preloaded(self, name: &str) -> Option<Self> {
+        let source = format!("{}/tests/service/{name}.c", env!("CARGO_MANIFEST_DIR"));
+        let library = self.file(&format!("{name}.so"));
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+        if cfg!(target_os = "linux") && compiler.status().is_ok_and(|status| status.success()) {
+            return Some(self.variable("LD_PRELOAD", library));
+        }
+        missing("a C compiler that makes a library for Linux");
+        None
     }
 
     /// Adds to its configuration.

@@ -1,5 +1,7 @@
 //! An HTTP server of a few lines, for what a sink sends and what Alertmanager notifies.
 
+pub mod missing;
+
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
