@@ -188,17 +188,52 @@ pub fn member(brokers: &str) -> BaseConsumer {
     member
 }
 
-/// Makes the topic in the cluster of a producer; its brokers.
-fn cluster(producer: &BaseProducer) -> String {
-    let cluster = producer.client().mock_cluster().expect("it has a cluster");
-    cluster.create_topic(TOPIC, PARTITIONS, 1).expect("a topic is made");
+/// A producer that has a cluster of one broker inside, with the topic.
+pub fn cluster() -> BaseProducer {
+    let mut config = ClientConfig::new();
+    let config = config.set("test.mock.num.brokers", "1");
+    let producer: BaseProducer = config.create().expect("a producer with a cluster");
+    let made = producer.client().mock_cluster().map(|own| own.create_topic(TOPIC, PARTITIONS, 1));
+    made.expect("it has a cluster").expect("a topic is made");
     // By itself it lets the first member of a group wait for three seconds, in which that is missed.
     // SAFETY: the pointers are those of a client that is borrowed and has a cluster.
     unsafe {
         let cluster = rd_kafka_handle_mock_cluster(producer.client().native_ptr());
         rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 100);
     }
-    cluster.bootstrap_servers()
+    producer
+}
+
+/// Where the broker of such a producer is found.
+pub fn brokers(producer: &BaseProducer) -> String {
+    producer.client().mock_cluster().expect("it has a cluster").bootstrap_servers()
+}
+
+/// The source that reads the topic.
+pub fn kafka(producer: &BaseProducer) -> String {
+    let brokers = brokers(producer);
+    let properties = MEMBERSHIP.map(|(name, value)| format!("\"{name}\" = \"{value}\""));
+    let properties = properties.join(", ");
+    format!(
+        r#"
+[[source]]
+kind = "kafka"
+brokers = "{brokers}"
+topics = ["{TOPIC}"]
+properties = {{ {properties} }}
+"#
+    )
+}
+
+/// Sends messages to the topic, spread over its partitions.
+pub fn produce<'p>(producer: &BaseProducer, payloads: impl IntoIterator<Item = &'p String>) {
+    for payload in payloads {
+        let key = xxhash_rust::xxh3::xxh3_64(payload.as_bytes()).to_string();
+        let message = BaseRecord::to(TOPIC).key(&key).payload(payload);
+        producer.send(message).expect("a message is taken");
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(PATIENCE).expect("messages are sent");
 }
 
 /// The senders of three feeds, and what they have sent.
@@ -206,7 +241,6 @@ pub struct Feeds {
     /// Has the cluster inside.
     producer: BaseProducer,
     logs: BTreeMap<&'static str, Rotated>,
-    messages: usize,
     untold: usize,
     poison: usize,
 }
@@ -214,24 +248,16 @@ pub struct Feeds {
 impl Feeds {
     /// Senders to `site`, whose configuration is made for them and whatever is in `text`.
     pub fn to(site: &Site, text: &str) -> Self {
-        let mut config = ClientConfig::new();
-        let config = config.set("test.mock.num.brokers", "1");
-        let producer: BaseProducer = config.create().expect("a producer with a cluster");
-        let brokers = cluster(&producer);
+        let producer = cluster();
         let folder = site.folder().join("logs");
         fs::create_dir(&folder).expect("a folder is made");
-        let properties = MEMBERSHIP.map(|(name, value)| format!("\"{name}\" = \"{value}\""));
-        let properties = properties.join(", ");
+        let kafka = kafka(&producer);
         // Hours come one behind another, and what happens in one comes in any order.
         site.reconfigured(&format!(
             r#"
 [scan]
 allowed_lateness = "1h"
-[[source]]
-kind = "kafka"
-brokers = "{brokers}"
-topics = ["{TOPIC}"]
-properties = {{ {properties} }}
+{kafka}
 [[source]]
 kind = "files"
 paths = ["logs"]
@@ -240,19 +266,18 @@ poll_interval = "10ms"
         ));
         let logs = ["gcp_audit", "hashicorp_vault_audit"];
         let logs = logs.map(|log| (log, Rotated::new(folder.join(format!("{log}.log")))));
-        Self { producer, logs: logs.into(), messages: 0, untold: 0, poison: 0 }
+        Self { producer, logs: logs.into(), untold: 0, poison: 0 }
     }
 
     /// Where a member of the group finds its broker.
     pub fn brokers(&self) -> String {
-        let cluster = self.producer.client().mock_cluster().expect("it has a cluster");
-        cluster.bootstrap_servers()
+        brokers(&self.producer)
     }
 
     /// Sends a step over all feeds at once, and waits at the end of an hour until all of it is
     /// stored: as at a real site, no feed is more than an hour behind another.
     pub fn send(&mut self, step: &Step, site: &Site, port: &AtomicU16) {
-        let Self { producer, logs, messages, .. } = self;
+        let Self { producer, logs, .. } = self;
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for log in ["aws_cloudtrail", "clearml"] {
@@ -263,18 +288,7 @@ poll_interval = "10ms"
                     }
                 }
             });
-            scope.spawn(|| {
-                for payload in &step.sent {
-                    *messages += 1;
-                    let key = messages.to_string();
-                    let message = BaseRecord::to(TOPIC).key(&key).payload(payload);
-                    producer.send(message).expect("a message is taken");
-                    producer.poll(Duration::ZERO);
-                }
-                while producer.in_flight_count() > 0 {
-                    producer.poll(Duration::from_millis(1));
-                }
-            });
+            scope.spawn(|| produce(producer, &step.sent));
             scope.spawn(|| {
                 for (log, line) in &step.written {
                     logs.get_mut(log).expect("each log has a file").write(line);
