@@ -295,7 +295,7 @@ fn a_disk_that_is_full_for_all_but_the_journal_is_noticed_by_no_sender() {
         ("full", "data/lake"),
         ("full", "data/snapshot"),
         ("full", "data/ids"),
-        ("unsynced", "told.ndjson"),
+        ("full", "told.ndjson"),
     ]);
 }
 
