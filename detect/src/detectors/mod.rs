@@ -4,6 +4,10 @@ pub mod dormant_account;
 pub mod impersonation_spike;
 pub mod leaked_credential;
 
+#[cfg(test)]
+#[path = "../../tests/guide/mod.rs"]
+mod guide;
+
 use crate::{ConfigError, Detector, DetectorKind};
 use serde::de::DeserializeOwned;
 
