@@ -152,6 +152,51 @@ fn what_another_version_saved_is_refused() {
     assert_eq!(error.to_string(), "it does not hold the detector `impersonation_spike`");
 }
 
+/// Bytes that were cut, flipped, doubled, left out or put elsewhere.
+fn mangled(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..=random.below(3) {
+        let mut place = || random.below(bytes.len() as i64 + 1) as usize;
+        let (from, to) = (place(), place());
+        let part = from.min(to)..from.max(to);
+        match random.below(5) {
+            0 => bytes.truncate(from),
+            1 => drop(bytes.drain(part)),
+            2 => {
+                let part = bytes[part].to_vec();
+                drop(bytes.splice(to..to, part));
+            }
+            3 => bytes[part.start..].reverse(),
+            _ => {
+                if let Some(byte) = bytes.get_mut(from) {
+                    *byte ^= 1 << random.below(8);
+                }
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn mangled_state_never_panics_and_what_was_loaded_is_saved_whole() {
+    let mut engine = Engine::new(detectors::defaults(), LATENESS);
+    WEEK.iter().step_by(600).for_each(|record| engine.observe(&record.event()));
+    let whole = saved(&engine);
+    let mut random = Random(3);
+    let mut loaded = 0;
+    for _ in 0..3000 {
+        let mut engine = Engine::new(detectors::defaults(), LATENESS);
+        if engine.load(&mangled(&whole, &mut random)).is_ok() {
+            loaded += 1;
+            let mut again = Engine::new(detectors::defaults(), LATENESS);
+            again.load(&saved(&engine)).expect("it was saved by this version");
+            WEEK.iter().take(50).for_each(|record| again.observe(&record.event()));
+            again.finish();
+        }
+    }
+    assert!(loaded > 0, "some flips change a number and no more");
+}
+
 #[test]
 fn the_week_has_something_to_find() {
     let findings = run(&WEEK, 0);
