@@ -86,7 +86,8 @@ impl Encoded {
 ///
 /// Shape: all the bytes of [`Encoded::parts`], and the lengths of [`Encoded::texts`]. What is
 /// returned lies in those bytes.
-/// Errors: bytes that are no such events, whatever they are.
+/// Errors: bytes that are no such events. That the messages of the stream are as they were written
+/// is what the checksum of a frame says before: Arrow panics on some that are not.
 pub fn decode(bytes: Buffer, texts: &[Vec<u64>]) -> Result<Vec<EventBatch>, String> {
     let length = |it: &u64| usize::try_from(*it).ok();
     let total = texts.iter().flatten().try_fold(0_usize, |sum, it| sum.checked_add(length(it)?));
@@ -249,6 +250,7 @@ fn join(batch: &RecordBatch, texts: &Vec<Buffer>) -> Result<RecordBatch, ArrowEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::simulation::Dice;
     use proptest::prelude::*;
     use telltale_schema::{Event, EventBuilder, EventId};
 
@@ -316,6 +318,48 @@ mod tests {
             prop_assert!(decode(Buffer::from(&bytes[..]), &[vec![u64::MAX, u64::MAX]]).is_err());
             prop_assert!(decode(Buffer::from(&bytes[..]), &[]).is_err());
         }
+    }
+
+    #[test]
+    fn mangled_columns_and_text_are_an_error_or_text() {
+        /// Bytes that end a stream.
+        const END: usize = 8;
+        let records: Vec<String> = (0..9).map(|at| format!("{at}{}", "é".repeat(20))).collect();
+        let encoded = Encoded::of(&[batch(&records, &[true])]);
+        let whole = bytes(&encoded);
+        // Behind the messages of the schema and of the batch, by whose lengths Arrow goes.
+        let end = |message: usize| {
+            let length = whole[message + 4..].first_chunk().unwrap();
+            message + 8 + u32::from_le_bytes(*length) as usize
+        };
+        let (head, body) = whole.split_at(end(end(0)));
+        let (body, behind) = body.split_at(encoded.columns.len() - head.len() - END);
+        let mut dice = Dice(4);
+        let mut read = 0;
+        for _ in 0..3000 {
+            let mut part = body.to_vec();
+            for _ in 0..=dice.below(2) {
+                part[dice.below(body.len())] ^= 1 << dice.below(8);
+            }
+            let mut text = behind[END..].to_vec();
+            if dice.one_in(3) {
+                text = dice.mangled(&text);
+                text.resize(behind.len() - END, b'x');
+            }
+            let whole = [head, &part, &behind[..END], &text].concat();
+            let mut lengths = encoded.texts();
+            lengths[0].rotate_left(dice.one_in(4).into());
+            for batch in decode(Buffer::from_vec(whole), &lengths).into_iter().flatten() {
+                read += 1;
+                for row in batch.rows() {
+                    let text = serde_json::to_string(&batch.event(row)).unwrap();
+                    let chain: Vec<&str> = batch.chain(row).collect();
+                    let text = text + &chain.concat();
+                    assert!(std::str::from_utf8(text.as_bytes()).is_ok(), "{text}");
+                }
+            }
+        }
+        assert!(read > 100, "{read} batches were read");
     }
 
     #[test]

@@ -132,3 +132,42 @@ impl Ledger {
             .wrapping_sub(signed(self.dead_letter))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::simulation::Dice;
+
+    #[test]
+    fn mangled_heads_never_panic_and_what_is_read_can_be_written() {
+        let ledger = Ledger {
+            source: "http".to_owned(),
+            position: Some(1 << 40),
+            received: 300,
+            ..Ledger::default()
+        };
+        let letter = DeadLetter {
+            reason: "`eventName` is missing".to_owned(),
+            text: "é".repeat(100),
+            ..DeadLetter::default()
+        };
+        let head = Head {
+            received_at: -1,
+            ledger: vec![ledger; 3],
+            dead_letters: vec![letter; 2],
+            left_out: 0,
+            findings: Vec::new(),
+            texts: vec![vec![1, 1 << 50], Vec::new()],
+        };
+        let whole = head.encode();
+        let mut dice = Dice(3);
+        let mut read = 0;
+        for _ in 0..5000 {
+            if let Ok(head) = Entry::decode_head(1, &dice.mangled(&whole)) {
+                assert_eq!(Entry::decode_head(1, &head.encode()).unwrap(), head);
+                read += 1;
+            }
+        }
+        assert!(read > 100, "{read} heads were read");
+    }
+}

@@ -19,7 +19,7 @@ pub mod encoded;
 pub mod entry;
 pub mod reader;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 pub mod tables;
 
 pub use entry::{DeadLetter, Entry, Ledger};

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 /// Sectors are written whole or not at all.
 const SECTOR: usize = 64;
 
-struct Dice(u64);
+pub(crate) struct Dice(pub u64);
 
 impl Dice {
     fn roll(&mut self) -> u64 {
@@ -25,12 +25,36 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         (self.roll() % n as u64) as usize
     }
 
-    fn one_in(&mut self, n: usize) -> bool {
+    pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
+    }
+
+    /// The same bytes with a few of them flipped, cut off, left out, doubled or overwritten.
+    pub fn mangled(&mut self, whole: &[u8]) -> Vec<u8> {
+        let mut bytes = whole.to_vec();
+        for _ in 0..1 + self.below(3) {
+            let [a, b, to] = [(); 3].map(|()| self.below(bytes.len() + 1));
+            let (from, until) = (a.min(b), a.max(b));
+            match self.below(6) {
+                0 => bytes.truncate(from),
+                1 => drop(bytes.drain(from..until)),
+                2 => {
+                    let part = bytes[from..until].to_vec();
+                    drop(bytes.splice(to..to, part));
+                }
+                3 => bytes[from..until].fill(self.roll() as u8),
+                _ => {
+                    if let Some(byte) = bytes.get_mut(to) {
+                        *byte ^= 1 << self.below(8);
+                    }
+                }
+            }
+        }
+        bytes
     }
 }
 
@@ -336,4 +360,38 @@ fn damage_of_what_was_acknowledged_is_said_and_not_cut_off() {
     });
     let error = Journal::open(Arc::new(disk), 1 << 20).err().unwrap().to_string();
     assert!(error.contains("damaged at byte 4096, where entry 1 belongs"), "{error}");
+}
+
+#[test]
+fn mangled_segments_never_panic_and_nothing_is_read_that_was_not_written() {
+    let disk = Simulated::new(2);
+    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), 1 << 20).unwrap();
+    let bodies: Vec<Vec<u8>> = (0..12).map(|at| vec![at; 50 * usize::from(at)]).collect();
+    for group in bodies.chunks(3) {
+        journal.append(group.iter().map(|body| vec![body.as_slice()])).unwrap();
+    }
+    drop(journal);
+    let written: BTreeMap<u64, Vec<u8>> = (1..).zip(bodies).collect();
+    let (name, whole) = disk.with(|state| state.files.pop_first()).unwrap();
+    let mut dice = Dice(2);
+    let (mut opened, mut read) = (0, 0);
+    for _ in 0..3000 {
+        let seen = dice.mangled(&whole.seen);
+        let file = Stored { durable: seen.clone(), seen, poisoned: false };
+        disk.with(|state| state.files = BTreeMap::from([(name.clone(), file)]));
+        let mut reader = Reader::open(&disk, 1).unwrap();
+        let mut next = 1;
+        while let Ok(Some((number, body))) = reader.next_entry() {
+            assert_eq!((number, Some(&body)), (next, written.get(&next)));
+            next += 1;
+        }
+        read += next - 1;
+        if let Ok((_, recovery)) = Journal::open(Arc::new(disk.clone()), 1 << 20) {
+            let found = read_all(&disk);
+            assert_eq!(found.len() as u64, recovery.last);
+            assert!(found.iter().all(|(number, body)| written.get(number) == Some(body)));
+            opened += 1;
+        }
+    }
+    assert!(opened > 100 && read > 100, "{opened} were opened, {read} entries were read");
 }
