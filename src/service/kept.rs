@@ -111,20 +111,25 @@ pub fn read<T: DeserializeOwned>(path: &Path, kind: &Kind) -> Result<Option<(T, 
             return Err(cause).with_context(|| format!("cannot read `{}`", path.display()));
         }
     };
-    let sound = bytes
-        .strip_prefix(&kind.magic)
-        .and_then(|rest| rest.strip_prefix(&kind.format.to_le_bytes()))
-        .and_then(|rest| rest.split_first_chunk())
-        .filter(|(sum, body)| u64::from_le_bytes(**sum) == xxh3_64(body))
-        .and_then(|(_, body)| postcard::take_from_bytes(body).ok())
-        .map(|(value, rest)| (value, bytes.len() - rest.len()));
-    let (value, at) = sound.with_context(|| {
+    let (value, at) = held(&bytes, kind).with_context(|| {
         format!(
             "`{}` is damaged or of another version of telltale; restore it from a copy",
             path.display()
         )
     })?;
     Ok(Some((value, Rest { bytes, at })))
+}
+
+/// What the bytes of a file hold, and where those behind it begin; `None` where they are damaged or
+/// of another version.
+fn held<T: DeserializeOwned>(bytes: &[u8], kind: &Kind) -> Option<(T, usize)> {
+    let rest = bytes.strip_prefix(&kind.magic)?.strip_prefix(&kind.format.to_le_bytes())?;
+    let (sum, body) = rest.split_first_chunk()?;
+    if u64::from_le_bytes(*sum) != xxh3_64(body) {
+        return None;
+    }
+    let (value, rest) = postcard::take_from_bytes(body).ok()?;
+    Some((value, bytes.len() - rest.len()))
 }
 
 /// Bytes at the end of a file.
@@ -142,6 +147,7 @@ impl Rest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::simulation::Dice;
 
     #[test]
     fn a_file_of_another_format_is_refused_and_said_to_be() {
@@ -167,5 +173,33 @@ mod tests {
         assert!(fails.is_err());
         assert_eq!(read::<u32>(&path, &kind).unwrap().unwrap().0, 7);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn mangled_files_are_refused_and_never_panic() {
+        type Rows = Vec<(u64, String)>;
+        let kind = Kind { magic: *b"test", format: 1 };
+        let file = |body: &[u8]| {
+            let head = [kind.magic, kind.format.to_le_bytes()].concat();
+            [&head, &xxh3_64(body).to_le_bytes()[..], body].concat()
+        };
+        let rows: Rows = (0..20).map(|at| (1 << at, format!("row {at}"))).collect();
+        let body = [postcard::to_stdvec(&rows).unwrap(), b"and the rest".to_vec()].concat();
+        let whole = file(&body);
+        let end = whole.len() - b"and the rest".len();
+        let mut dice = Dice(5);
+        let mut read = 0;
+        for _ in 0..5000 {
+            let bytes = dice.mangled(&whole);
+            let expected = (bytes == whole).then(|| (rows.clone(), end));
+            assert_eq!(held::<Rows>(&bytes, &kind), expected);
+            // Behind a sum that is right may stand what another layout wrote.
+            let bytes = file(&dice.mangled(&body));
+            if let Some((_, at)) = held::<Rows>(&bytes, &kind) {
+                assert!(at <= bytes.len());
+                read += 1;
+            }
+        }
+        assert!(read > 100, "{read} bodies were read");
     }
 }
