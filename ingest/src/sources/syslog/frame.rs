@@ -72,12 +72,12 @@ impl Framer {
     }
 
     /// Bytes that are held.
-    pub fn len(&self) -> usize {
+    pub fn held_bytes(&self) -> usize {
         self.held.len()
     }
 
     /// The next message, once all of it has come.
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn next_frame(&mut self) -> Option<Frame> {
         if !self.pass_over() {
             return None;
         }
@@ -217,7 +217,7 @@ mod tests {
             let (now, later) = rest.split_at((*cuts.next().unwrap()).clamp(1, rest.len()));
             framer.room().extend_from_slice(now);
             framer.came(now.len());
-            frames.extend(std::iter::from_fn(|| framer.next()));
+            frames.extend(std::iter::from_fn(|| framer.next_frame()));
             rest = later;
         }
         frames.extend(framer.end(closed));
@@ -277,10 +277,10 @@ mod tests {
         for stream in [&b"20 <1>aaaaaaaaaaaaaaaaa<2>b\n"[..], b"<1>aaaaaaa\n<2>b\n"] {
             let mut framer = Framer::new(LIMIT);
             framer.room().extend_from_slice(&stream[..8]);
-            assert_eq!(framer.next(), None);
+            assert_eq!(framer.next_frame(), None);
             assert!(matches!(framer.give_up("no room"), Frame::Broken(..)));
             framer.room().extend_from_slice(&stream[8..]);
-            assert_eq!(framer.next(), Some(Frame::Message(Bytes::from_static(b"<2>b"))));
+            assert_eq!(framer.next_frame(), Some(Frame::Message(Bytes::from_static(b"<2>b"))));
         }
     }
 

@@ -7,9 +7,9 @@
 //! syslog has no word for it. While a delivery is refused nothing is read, so that senders wait; when
 //! the service stops, what the kernel holds is read and all of it is stored.
 
-mod frame;
+pub mod frame;
 mod gather;
-mod header;
+pub mod header;
 
 use super::delivery::Take;
 use super::tls::Incoming;
@@ -133,7 +133,7 @@ impl Connection {
     async fn read(mut self, mut stream: impl AsyncRead + Unpin, to: &mpsc::Sender<Vec<Frame>>) {
         loop {
             let end = self.more(&mut stream).await;
-            let mut frames: Vec<Frame> = std::iter::from_fn(|| self.framer.next()).collect();
+            let mut frames: Vec<Frame> = std::iter::from_fn(|| self.framer.next_frame()).collect();
             match end {
                 None => frames.extend(self.make_room().await),
                 Some(End::Closed) => frames.extend(self.framer.end(true)),
@@ -176,7 +176,7 @@ impl Connection {
 
     /// Sees to it that a long message has its place, or gives it up.
     async fn make_room(&mut self) -> Option<Frame> {
-        if self.framer.len() <= LONG {
+        if self.framer.held_bytes() <= LONG {
             self.place = None;
         } else if self.place.is_none() {
             let place = timeout(LONG_WAIT, Arc::clone(&self.long).acquire_owned()).await;
