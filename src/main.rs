@@ -74,3 +74,55 @@ fn is_broken_pipe(cause: &anyhow::Error) -> bool {
                 .is_some_and(|query| query.is_broken_pipe())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::collections::BTreeSet;
+
+    /// Words of a page, options with their dashes.
+    fn words(text: &str) -> BTreeSet<&str> {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').collect()
+    }
+
+    /// The sections of the page whose headings name a command have each option of it.
+    #[test]
+    fn the_reference_has_every_command_and_option() {
+        let page = include_str!("../docs/reference/commands.md");
+        let sections: Vec<_> = page
+            .split("\n## ")
+            .filter_map(|section| section.split_once('\n'))
+            .map(|(heading, text)| (words(heading), words(text)))
+            .collect();
+        let cli = Cli::command();
+        let mut commands = vec![(Vec::new(), &cli)];
+        let mut lacks = Vec::new();
+        while let Some((path, command)) = commands.pop() {
+            for inner in command.get_subcommands() {
+                let mut path = path.clone();
+                path.push(inner.get_name());
+                commands.push((path, inner));
+            }
+            if command.has_subcommands() {
+                continue;
+            }
+            let name = path.join(" ");
+            let own: Vec<_> = sections
+                .iter()
+                .filter(|(heading, _)| path.iter().all(|word| heading.contains(word)))
+                .collect();
+            if own.is_empty() {
+                lacks.push(name.clone());
+            }
+            let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+            for option in shown.filter_map(|argument| argument.get_long()) {
+                let option = format!("--{option}");
+                if !own.iter().any(|(_, text)| text.contains(option.as_str())) {
+                    lacks.push(format!("{name} {option}"));
+                }
+            }
+        }
+        assert!(lacks.is_empty(), "docs/reference/commands.md lacks {lacks:?}");
+    }
+}
