@@ -454,8 +454,9 @@ pub fn default_group() -> String {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Redaction {
-    /// File with the key's 32 bytes, made when it is missing. Default: `fingerprint.key` in
-    /// telltale's folder of state, `$XDG_STATE_HOME/telltale` or `~/.local/state/telltale`.
+    /// File with the key's 32 bytes, made when it is missing. Default: `fingerprint.key` in a
+    /// service's data folder, else in telltale's folder of state, `$XDG_STATE_HOME/telltale` or
+    /// `~/.local/state/telltale`.
     pub key_file: Option<PathBuf>,
 }
 
