@@ -4,8 +4,10 @@
 //! the same commit as the files, so that an entry is in the table once, however often the attempt is
 //! made. Spark, Trino, DuckDB and Polars read the tables as they are.
 //!
-//! `order` rows of events in the order in which they are kept.
+//! `order` rows of events in the order in which they are kept · `durable` a folder whose files are on
+//! disk once they are written.
 
+mod durable;
 mod order;
 
 use crate::QueryError;
@@ -32,6 +34,7 @@ use deltalake_core::operations::vacuum::VacuumMode;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::config::{TablePropertiesExt, TableProperty};
 use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError, ensure_table_uri};
+use durable::{Durable, is_unfinished};
 use futures::StreamExt;
 use object_store::path::Path;
 use order::{Ordered, SLICE_ROWS, Slice, schema_with_day};
@@ -112,10 +115,10 @@ impl LakeTable {
         partitions: &'static [&'static str],
         threads: Arc<Runtime>,
     ) -> Result<Self, QueryError> {
+        register();
         if place.contains("://") {
             // Whatever is wrong with the URL is said in our words.
             objects::open(place, options)?;
-            register();
         }
         let url = ensure_table_uri(place).map_err(lake)?;
         let options = options.clone().into_iter().collect();
@@ -460,8 +463,7 @@ async fn write_slice(writer: &mut DeltaWriter, slice: Slice) -> Result<(), Delta
     }
 }
 
-/// Deletes the files in a folder, and in those below it, that a local object store has begun: they
-/// have a number behind a `#`.
+/// Deletes the files in a folder, and in those below it, that were begun and not finished.
 fn clear_unfinished(folder: &std::path::Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -469,17 +471,15 @@ fn clear_unfinished(folder: &std::path::Path) -> io::Result<()> {
             clear_unfinished(&entry.path())?;
             continue;
         }
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| Some(name.rsplit_once('#')?.1));
-        if number.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit())) {
+        if entry.file_name().to_str().is_some_and(is_unfinished) {
             std::fs::remove_file(entry.path())?;
         }
     }
     Ok(())
 }
 
-/// Opens object stores for Delta. A commit is put only where no other has its number, which these
-/// stores see to by themselves.
+/// Opens folders and object stores for Delta. A commit is put only where no other has its number,
+/// which these stores see to by themselves.
 struct Stores;
 
 impl ObjectStoreFactory for Stores {
@@ -488,6 +488,9 @@ impl ObjectStoreFactory for Stores {
         url: &Url,
         config: &StorageConfig,
     ) -> DeltaResult<(ObjectStoreRef, Path)> {
+        if url.scheme() == FOLDER {
+            return Ok((Arc::new(Durable::new()), Path::from_url_path(url.path())?));
+        }
         let options = config.raw.clone().into_iter().collect();
         objects::open(url.as_str(), &options)
             .map_err(|cause| DeltaTableError::Generic(cause.to_string()))
@@ -506,9 +509,12 @@ impl LogStoreFactory for Stores {
     }
 }
 
-/// Makes the object stores known to Delta.
+/// The scheme of the URL of a folder.
+const FOLDER: &str = "file";
+
+/// Makes folders and object stores known to Delta.
 fn register() {
-    for scheme in objects::SCHEMES {
+    for scheme in objects::SCHEMES.into_iter().chain([FOLDER]) {
         let scheme = Url::parse(&format!("{scheme}://")).expect("a scheme makes a URL");
         object_store_factories().insert(scheme.clone(), Arc::new(Stores));
         logstore_factories().insert(scheme, Arc::new(Stores));
