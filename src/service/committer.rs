@@ -82,6 +82,8 @@ pub struct Committer {
     pub watcher: Option<JoinHandle<()>>,
     /// Whether the last group failed, so that a failure is said once.
     pub failing: bool,
+    /// The same of ids that are to go to disk.
+    pub ids_fail: bool,
 }
 
 /// A delivery with what is to be written of it.
@@ -174,8 +176,14 @@ impl Committer {
                     info!("the journal can be written again");
                     self.failing = false;
                 }
-                if let Err(cause) = self.horizon.keep().and_then(|()| self.index(false)) {
-                    error!(%cause, "ids of stored events cannot be moved to disk; they stay in memory");
+                match self.horizon.keep().and_then(|()| self.index(false)) {
+                    Err(cause) if !std::mem::replace(&mut self.ids_fail, true) => {
+                        error!(%cause, "ids of stored events cannot be moved to disk; they stay in memory");
+                    }
+                    Ok(()) if std::mem::take(&mut self.ids_fail) => {
+                        info!("ids of stored events can be moved to disk again");
+                    }
+                    _ => {}
                 }
                 for (number, candidate) in (first..).zip(candidates) {
                     self.settle(number, candidate);
@@ -311,6 +319,7 @@ mod tests {
             detectors,
             watcher: None,
             failing: false,
+            ids_fail: false,
         };
         (committer, unseen)
     }

@@ -51,6 +51,8 @@ pub struct Keeper {
     pub looked_at: [u64; 3],
     /// Number of the last entry that the table of events says it holds.
     pub in_lake: u64,
+    /// Whether the last index of ids failed, so that a failure is said once.
+    pub ids_fail: bool,
 }
 
 /// How often the thread looks whether there is something to do.
@@ -106,8 +108,14 @@ impl Keeper {
     /// Settles what waits for it.
     fn save(&mut self) {
         let index = lock(&self.ids).take();
-        if let Some(Err(cause)) = index.map(|index| index.settle(self.in_lake)) {
-            error!(%cause, "what files of ids hold cannot be written; the next start reads them from the lake");
+        match index.map(|index| index.settle(self.in_lake)) {
+            Some(Err(cause)) if !std::mem::replace(&mut self.ids_fail, true) => {
+                error!(%cause, "what files of ids hold cannot be written; the next start reads them from the lake");
+            }
+            Some(Ok(_)) if std::mem::take(&mut self.ids_fail) => {
+                info!("what files of ids hold can be written again");
+            }
+            _ => {}
         }
         self.save_snapshot();
     }
@@ -119,7 +127,7 @@ impl Keeper {
         match new.settle() {
             Ok(()) => {
                 self.covered = entry;
-                self.stats.snapshot_entry.set(i64::try_from(entry).unwrap_or(i64::MAX));
+                snapshot::settled(entry, &self.stats);
             }
             Err(cause) => snapshot::failed(&cause, &self.stats),
         }

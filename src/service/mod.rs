@@ -175,6 +175,7 @@ impl Service {
             disk,
             looked_at: flushed,
             in_lake: flushed[0],
+            ids_fail: false,
             lake,
             stats: Arc::clone(&self.stats),
             interval: settings.flush_interval,
@@ -220,6 +221,7 @@ impl Service {
             detectors,
             watcher: Some(watcher),
             failing: false,
+            ids_fail: false,
         };
         // What the last run could not write is written before anything else.
         let _ = requests.try_send(committer::Request::Findings);

@@ -8,9 +8,10 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use telltale_detect::engine::Engine;
 use telltale_schema::{Finding, Micros};
-use tracing::error;
+use tracing::{error, info};
 
 const KIND: Kind = Kind { magic: *b"ttsn", format: 8 };
 
@@ -50,10 +51,20 @@ pub fn begin(data: &Path, snapshot: &Snapshot, detectors: &Engine) -> io::Result
     Ok(Waiting { entry: snapshot.entry, new })
 }
 
-/// Says that a snapshot could not be written or settled.
+/// Says that a snapshot could not be written or settled: once, until one is.
 pub fn failed(cause: &io::Error, stats: &Stats) {
     stats.snapshot_failures.inc();
-    error!(%cause, "what detectors know cannot be saved; the journal is kept from the last time on");
+    if !stats.snapshots_fail.swap(true, Ordering::Relaxed) {
+        error!(%cause, "what detectors know cannot be saved; the journal is kept from the last time on");
+    }
+}
+
+/// Takes note of one that is on disk.
+pub fn settled(entry: u64, stats: &Stats) {
+    stats.snapshot_entry.set(i64::try_from(entry).unwrap_or(i64::MAX));
+    if stats.snapshots_fail.swap(false, Ordering::Relaxed) {
+        info!("what detectors know can be saved again");
+    }
 }
 
 /// The snapshot of a data folder and its detectors, as they save themselves; `None` where there is

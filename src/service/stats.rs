@@ -7,6 +7,7 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use telltale_detect::detectors::KINDS;
 use telltale_ingest::sources::{objects, tail};
@@ -33,6 +34,8 @@ pub struct Stats {
     pub journal_failures: IntCounter,
     pub lake_failures: IntCounter,
     pub snapshot_failures: IntCounter,
+    /// Whether the last snapshot failed, so that a failure is said once.
+    pub snapshots_fail: AtomicBool,
     pub lake_entry: IntGauge,
     pub snapshot_entry: IntGauge,
     pub journal_entry: IntGauge,
@@ -160,6 +163,7 @@ impl Stats {
                 "telltale_lake_failures_total",
                 "Times that the lake could not be written",
             ),
+            snapshots_fail: AtomicBool::new(false),
             snapshot_failures: counter(
                 "telltale_snapshot_failures_total",
                 "Times that what detectors know could not be saved",

@@ -81,7 +81,7 @@ pub struct Watcher {
 impl Watcher {
     /// Runs until nothing more is written.
     pub fn run(mut self, written: &Receiver<Written>) {
-        let (mut made, mut covered) = (Instant::now(), self.state.entry);
+        let (mut made, known) = (Instant::now(), self.state.entry);
         loop {
             match written.recv_timeout(IDLE) {
                 Ok(Written::Stored(stored)) => self.take(*stored),
@@ -92,9 +92,11 @@ impl Watcher {
             if let Some(settings) = news(&mut self.settings) {
                 self.interval = settings.snapshot_interval;
             }
-            if made.elapsed() >= self.interval && self.state.entry > covered {
+            // One that could not be written or settled is tried again.
+            let covered = u64::try_from(self.stats.snapshot_entry.get()).unwrap_or_default();
+            if made.elapsed() >= self.interval && self.state.entry > covered.max(known) {
                 self.save();
-                (made, covered) = (Instant::now(), self.state.entry);
+                made = Instant::now();
             }
         }
         self.save();
