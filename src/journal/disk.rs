@@ -25,6 +25,9 @@ pub trait Disk: Send + Sync {
     /// A segment to read from its beginning.
     fn read(&self, name: &str) -> io::Result<Box<dyn BufRead + Send>>;
 
+    /// Bytes of a segment.
+    fn size(&self, name: &str) -> io::Result<u64>;
+
     fn remove(&self, name: &str) -> io::Result<()>;
 }
 
@@ -100,6 +103,10 @@ impl Disk for Folder {
     fn read(&self, name: &str) -> io::Result<Box<dyn BufRead + Send>> {
         let file = Direct::of(File::open(self.path.join(name))?);
         Ok(Box::new(Blocks { unread: Some(file), ahead: None, now: Part::default(), taken: 0 }))
+    }
+
+    fn size(&self, name: &str) -> io::Result<u64> {
+        Ok(std::fs::metadata(self.path.join(name))?.len())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -251,25 +258,32 @@ impl Ahead {
         let (to, parts) = sync_channel(PARTS);
         let (spare, spares) = channel();
         let thread = thread::Builder::new().name("reading".to_owned());
-        thread.spawn(move || read_ahead(&file, &to, &spares))?;
+        thread.spawn(move || read_ahead(|bytes, at| file.read_at(bytes, at), &to, &spares))?;
         Ok(Self { parts, spare })
     }
 }
 
-fn read_ahead(file: &Direct, parts: &SyncSender<io::Result<Part>>, spares: &Receiver<Aligned>) {
+/// Reads part after part until `read_at` gives nothing.
+///
+/// A read may give less than there is, as those of network mounts do. What follows then begins
+/// within a block: past the page cache that is refused, and [`Direct`] goes on through it.
+fn read_ahead(
+    read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+    parts: &SyncSender<io::Result<Part>>,
+    spares: &Receiver<Aligned>,
+) {
     let mut at = 0;
     loop {
         let mut buffer = spares.try_recv().unwrap_or_else(|_| Aligned::new());
         let read = loop {
-            match file.read_at(buffer.as_mut_slice(), at) {
+            match read_at(buffer.as_mut_slice(), at) {
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
                 read => break read,
             }
         };
         let filled = *read.as_ref().unwrap_or(&0);
         at += filled as u64;
-        // Only where the file was cut does it end within a block, and nothing follows there.
-        let is_over = filled == 0 || !filled.is_multiple_of(BLOCK);
+        let is_over = filled == 0;
         let part = read.map(|filled| Part { buffer: Some(buffer), filled });
         if parts.send(part).is_err() || is_over {
             return;
@@ -353,6 +367,28 @@ mod tests {
             assert!(contents(&disk, &name) == bytes, "what was added");
             file.truncate(Aligned::BYTES as u64 + 5).unwrap();
             assert!(contents(&disk, &name) == bytes[..Aligned::BYTES + 5], "what was cut");
+        }
+    }
+
+    #[test]
+    fn a_read_that_gives_less_than_there_is_does_not_end_the_segment() {
+        for folder in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
+            let Ok(folder) = tempfile::tempdir_in(folder) else { continue };
+            let path = folder.path().join(segment_name(1));
+            let bytes: Vec<u8> = (0..3 * BLOCK).map(|at| (at % 251) as u8).collect();
+            std::fs::write(&path, &bytes).unwrap();
+            for most in [1000, BLOCK - 1, BLOCK, BLOCK + 512, Aligned::BYTES] {
+                let file = Direct::of(File::open(&path).unwrap());
+                let ((to, parts), (spare, spares)) = (sync_channel(64), channel());
+                let short = |bytes: &mut [u8], at| Ok(file.read_at(bytes, at)?.min(most));
+                read_ahead(short, &to, &spares);
+                drop(to);
+                let ahead = Some(Ahead { parts, spare });
+                let mut blocks = Blocks { unread: None, ahead, now: Part::default(), taken: 0 };
+                let mut read = Vec::new();
+                blocks.read_to_end(&mut read).unwrap();
+                assert!(read == bytes, "{most} bytes at once");
+            }
         }
     }
 }

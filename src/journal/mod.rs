@@ -245,10 +245,17 @@ impl Journal {
 
     fn read_whole(&self, name: &str) -> Result<Vec<u8>, JournalError> {
         let mut bytes = Vec::new();
-        self.disk
-            .read(name)
-            .and_then(|mut file| file.read_to_end(&mut bytes))
-            .map_err(|cause| io_error("read", name, cause))?;
+        let mut read = || {
+            self.disk.read(name)?.read_to_end(&mut bytes)?;
+            let (read, size) = (bytes.len(), self.disk.size(name)?);
+            // What is missing would be taken for a torn tail and cut.
+            if (read as u64) < size {
+                let cause = format!("it has {size} bytes, of which the disk gave {read}");
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, cause));
+            }
+            Ok(())
+        };
+        read().map_err(|cause| io_error("read", name, cause))?;
         Ok(bytes)
     }
 

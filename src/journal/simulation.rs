@@ -96,6 +96,8 @@ struct State {
     dice: Dice,
     /// One call in so many fails; 0 for none.
     faults: usize,
+    /// Bytes at the end of a segment that are there and are not read.
+    unread: usize,
 }
 
 impl State {
@@ -113,7 +115,7 @@ fn fault() -> io::Error {
 
 impl Simulated {
     fn new(seed: u64) -> Self {
-        let state = State { files: BTreeMap::new(), dice: Dice(seed), faults: 0 };
+        let state = State { files: BTreeMap::new(), dice: Dice(seed), faults: 0, unread: 0 };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -157,8 +159,18 @@ impl Disk for Simulated {
     }
 
     fn read(&self, name: &str) -> io::Result<Box<dyn BufRead + Send>> {
-        let bytes = self.with(|state| state.files.get(name).map(|file| file.seen.clone()));
-        Ok(Box::new(io::Cursor::new(bytes.ok_or(io::ErrorKind::NotFound)?)))
+        self.with(|state| {
+            let file = state.files.get(name).ok_or(io::ErrorKind::NotFound)?;
+            let read = file.seen.len().saturating_sub(state.unread);
+            let file: Box<dyn BufRead + Send> =
+                Box::new(io::Cursor::new(file.seen[..read].to_vec()));
+            Ok(file)
+        })
+    }
+
+    fn size(&self, name: &str) -> io::Result<u64> {
+        let size = self.with(|state| state.files.get(name).map(|file| file.seen.len() as u64));
+        Ok(size.ok_or(io::ErrorKind::NotFound)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -394,4 +406,19 @@ fn mangled_segments_never_panic_and_nothing_is_read_that_was_not_written() {
         }
     }
     assert!(opened > 100 && read > 100, "{opened} were opened, {read} entries were read");
+}
+
+#[test]
+fn a_segment_that_is_not_read_to_its_end_is_not_cut() {
+    let disk = Simulated::new(1);
+    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), 1 << 20).unwrap();
+    for body in [b"one".as_slice(), b"two"] {
+        journal.append([vec![body]]).unwrap();
+    }
+    disk.with(|state| state.unread = BLOCK);
+    let error = Journal::open(Arc::new(disk.clone()), 1 << 20).err().unwrap().to_string();
+    assert!(error.contains("cannot read the journal segment"), "{error}");
+    disk.with(|state| state.unread = 0);
+    assert_eq!(Journal::open(Arc::new(disk.clone()), 1 << 20).unwrap().1.last, 2);
+    assert_eq!(read_all(&disk).len(), 2);
 }
