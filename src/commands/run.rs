@@ -4,9 +4,9 @@ use super::{ConfigFile, Ending};
 use crate::config::{
     Config, HttpSource, KafkaSource, OtlpSource, Source, StdinSource, SyslogSource, default_group,
 };
-use crate::service::Service;
 use crate::service::reload::reload;
 use crate::service::sources::Sources;
+use crate::service::{Service, make_folder};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -162,8 +162,7 @@ fn log_to_stderr(format: LogFormat) {
 async fn serve(config: Config, load: impl Fn() -> Result<Config>) -> Result<Ending> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let settings = config.service.clone();
-    std::fs::create_dir_all(&settings.data)
-        .with_context(|| format!("cannot make the data folder `{}`", settings.data.display()))?;
+    make_folder(&settings.data)?;
     let (key, note) = config.redaction.key_within(&settings.data)?;
     if let Some(note) = note {
         warn!("{note}");

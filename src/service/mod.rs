@@ -73,12 +73,23 @@ pub fn journal_folder(data: &Path) -> PathBuf {
     data.join("journal")
 }
 
+/// Makes the data folder where it is missing, for its owner alone: what is in it was in audit logs. A
+/// folder that is there keeps its mode.
+pub fn make_folder(data: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let parents = data.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let made = parents.and_then(|()| std::fs::DirBuilder::new().mode(0o700).create(data));
+    match made {
+        Err(_) if data.is_dir() => Ok(()),
+        made => made.with_context(|| format!("cannot make the data folder `{}`", data.display())),
+    }
+}
+
 /// Takes the data folder for this process alone, as long as the file is open. It is made where it is
 /// missing.
 pub fn hold(data: &Path) -> Result<File> {
+    make_folder(data)?;
     let shown = data.display();
-    std::fs::create_dir_all(data)
-        .with_context(|| format!("cannot make the data folder `{shown}`"))?;
     let lock =
         File::create(data.join("lock")).with_context(|| format!("cannot write to `{shown}`"))?;
     match lock.try_lock() {
@@ -297,4 +308,25 @@ impl Running {
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
     started.context("cannot start a thread")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_data_folder_that_is_made_is_its_owners_alone_and_one_that_is_there_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let data = folder.path().join("lib/telltale");
+        make_folder(&data).unwrap();
+        assert_eq!(mode(&data), 0o700);
+        std::fs::set_permissions(&data, PermissionsExt::from_mode(0o750)).unwrap();
+        make_folder(&data).unwrap();
+        assert_eq!(mode(&data), 0o750);
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let said = format!("{:#}", make_folder(&folder.path().join("file")).unwrap_err());
+        assert!(said.contains("cannot make the data folder"), "{said}");
+    }
 }
