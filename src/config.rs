@@ -36,9 +36,9 @@ pub struct Config {
 pub struct Scan {
     /// Threads that parse. Default 0: as many as there are processors.
     pub threads: usize,
-    /// Bytes of a block, which should fit the cache of one core. Default 256 KiB.
+    /// Bytes of a block, which should fit the cache of one core, at most 1 GiB. Default 256 KiB.
     pub block_bytes: usize,
-    /// Bytes of the longest record; longer ones are rejected. Default 16 MiB.
+    /// Bytes of the longest record, at most 1 GiB; longer ones are rejected. Default 16 MiB.
     pub record_bytes: usize,
     /// How late an event may come after others of a later time. Default 15 minutes.
     #[serde(with = "humantime_serde")]
@@ -74,7 +74,7 @@ pub struct Service {
     pub data: PathBuf,
     /// Bytes of memory for what was received and is not stored yet. Default 96 MiB.
     pub memory_bytes: usize,
-    /// Bytes of one delivery once decompressed. Default 128 MiB.
+    /// Bytes of one delivery once decompressed, at most 256 MiB. Default 128 MiB.
     pub delivery_bytes: usize,
     /// Bytes of a journal segment. Default 64 MiB.
     pub segment_bytes: u64,
@@ -82,7 +82,7 @@ pub struct Service {
     #[serde(with = "humantime_serde")]
     pub duplicate_horizon: Duration,
     /// Events that are remembered in memory to recognise repeats, 40 bytes each; those of older
-    /// hours go to files. Default 4 000 000.
+    /// hours go to files. Default 2 000 000.
     pub duplicate_ids: usize,
     /// How long events wait in the journal before they go to the lake. Default 5 minutes.
     #[serde(with = "humantime_serde")]

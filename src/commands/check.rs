@@ -41,8 +41,7 @@ impl Check {
 /// What can be known to go wrong with `run` before anything is started.
 pub fn check(config: &Config) -> Result<()> {
     config.sinks()?;
-    ensure!(config.service.segment_bytes >= 4096, "`segment_bytes` in `[service]` is below 4096");
-    ensure!(config.service.memory_bytes >= 1 << 20, "`memory_bytes` in `[service]` is below 1 MiB");
+    bounds(config)?;
     match &config.lake.url {
         Some(url) => {
             objects::open(url, &config.lake.options).context("`url` in `[lake]`")?;
@@ -53,9 +52,6 @@ pub fn check(config: &Config) -> Result<()> {
         ),
     }
     retention(config)?;
-    let (interval, window) = (config.service.sli_interval, config.service.sli_window);
-    ensure!(interval >= Duration::from_millis(100), "`sli_interval` in `[service]` is below 100ms");
-    ensure!(!window.is_zero(), "`sli_window` in `[service]` is 0");
     let stdin = config.source.iter().filter(|source| matches!(source, Source::Stdin(_)));
     ensure!(stdin.count() <= 1, "`[[source]] kind = \"stdin\"` stands there twice");
     for source in &config.source {
@@ -88,6 +84,46 @@ pub fn check(config: &Config) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// Bytes of a block, and of a record.
+const MAX_BLOCK_BYTES: usize = 1 << 30;
+/// Bytes of a delivery. An entry of the journal holds 1 GiB, and the columns of short records take
+/// more room than their text.
+const MAX_DELIVERY_BYTES: usize = 256 << 20;
+/// What is done again and again sooner than this does nothing else.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Whether sizes and intervals are such that the service can work with them.
+fn bounds(config: &Config) -> Result<()> {
+    let (scan, service) = (&config.scan, &config.service);
+    for (setting, bytes) in [("block_bytes", scan.block_bytes), ("record_bytes", scan.record_bytes)]
+    {
+        ensure!(
+            (1..=MAX_BLOCK_BYTES).contains(&bytes),
+            "`{setting}` in `[scan]` is {bytes}, and not between 1 and {MAX_BLOCK_BYTES} (1 GiB)"
+        );
+    }
+    let bytes = service.delivery_bytes;
+    ensure!(
+        (1..=MAX_DELIVERY_BYTES).contains(&bytes),
+        "`delivery_bytes` in `[service]` is {bytes}, and not between 1 and {MAX_DELIVERY_BYTES} (256 MiB); let senders send what is longer in parts"
+    );
+    ensure!(service.segment_bytes >= 4096, "`segment_bytes` in `[service]` is below 4096");
+    ensure!(service.memory_bytes >= 1 << 20, "`memory_bytes` in `[service]` is below 1 MiB");
+    for (setting, interval) in [
+        ("flush_interval", service.flush_interval),
+        ("snapshot_interval", service.snapshot_interval),
+        ("maintenance_interval", service.maintenance_interval),
+        ("sli_interval", service.sli_interval),
+    ] {
+        ensure!(
+            interval >= SHORTEST_INTERVAL,
+            "`{setting}` in `[service]` is below 100ms; write `{setting} = \"100ms\"` or more"
+        );
+    }
+    ensure!(!service.sli_window.is_zero(), "`sli_window` in `[service]` is 0");
     Ok(())
 }
 
@@ -166,4 +202,49 @@ fn address(listen: &str) -> Result<()> {
         "`listen = \"{listen}\"` is no address; write it as `127.0.0.1:4318`"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> String {
+        let config: Config = toml::from_str(text).expect("it is a configuration");
+        check(&config).map_or_else(|cause| format!("{cause:#}"), |()| "sound".to_owned())
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused() {
+        for (text, hint) in [
+            ("[scan]\nblock_bytes = 0", "`block_bytes` in `[scan]` is 0"),
+            ("[scan]\nblock_bytes = 1073741825", "not between 1 and 1073741824"),
+            ("[scan]\nrecord_bytes = 0", "`record_bytes` in `[scan]` is 0"),
+            ("[scan]\nrecord_bytes = 9223372036854775807", "not between 1 and 1073741824"),
+            ("[service]\ndelivery_bytes = 0", "`delivery_bytes` in `[service]` is 0"),
+            ("[service]\ndelivery_bytes = 268435457", "(256 MiB)"),
+            ("[service]\nsegment_bytes = 4095", "is below 4096"),
+            ("[service]\nmemory_bytes = 1048575", "is below 1 MiB"),
+            ("[service]\nflush_interval = \"0s\"", "`flush_interval = \"100ms\"`"),
+            ("[service]\nsnapshot_interval = \"99ms\"", "`snapshot_interval` in"),
+            ("[service]\nmaintenance_interval = \"0s\"", "`maintenance_interval` in"),
+            ("[service]\nsli_interval = \"0s\"", "`sli_interval` in"),
+            ("[service]\nsli_window = \"0s\"", "`sli_window` in"),
+        ] {
+            assert!(said(text).contains(hint), "{text}: {}", said(text));
+        }
+    }
+
+    #[test]
+    fn what_is_at_a_bound_is_sound() {
+        for text in [
+            "",
+            "[scan]\nblock_bytes = 1\nrecord_bytes = 1",
+            "[scan]\nblock_bytes = 1073741824\nrecord_bytes = 1073741824",
+            "[service]\ndelivery_bytes = 268435456\nsegment_bytes = 4096\nmemory_bytes = 1048576",
+            "[service]\nflush_interval = \"100ms\"\nsnapshot_interval = \"100ms\"",
+            "[service]\nmaintenance_interval = \"100ms\"\nsli_interval = \"100ms\"\nfile_retention = \"0s\"",
+        ] {
+            assert_eq!(said(text), "sound", "{text}");
+        }
+    }
 }

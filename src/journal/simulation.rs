@@ -422,3 +422,10 @@ fn a_segment_that_is_not_read_to_its_end_is_not_cut() {
     assert_eq!(Journal::open(Arc::new(disk.clone()), 1 << 20).unwrap().1.last, 2);
     assert_eq!(read_all(&disk).len(), 2);
 }
+
+#[test]
+fn an_entry_that_could_not_be_read_again_does_not_fit() {
+    let part = vec![0; 1 << 20];
+    assert!(super::fits(&[part.as_slice(); 1 << 10]));
+    assert!(!super::fits(&[part.as_slice(); (1 << 10) + 1]));
+}
