@@ -364,7 +364,8 @@ pub struct KafkaSource {
     /// says it.
     #[serde(default)]
     pub parsers: BTreeMap<String, String>,
-    /// Settings of librdkafka by its own names, such as `security.protocol` and `sasl.mechanism`.
+    /// Settings of librdkafka by its own names, such as `security.protocol` and `sasl.mechanism`; not
+    /// those of commits, of the group and of how partitions are assigned.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
 }

@@ -2,7 +2,7 @@
 
 use super::{ConfigFile, Ending, parser};
 use crate::config::{Config, FilesSource, ObjectsSource, Retention, Source, SyslogSource};
-use crate::service::sources::{objects_of, tail_of};
+use crate::service::sources::{kafka_of, objects_of, tail_of};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::net::ToSocketAddrs;
@@ -81,6 +81,10 @@ pub fn check(config: &Config) -> Result<()> {
                     );
                     is_parser(parser, &format!("of the topic `{topic}`"))?;
                 }
+                kafka_of(kafka)
+                    .check()
+                    .map_err(anyhow::Error::msg)
+                    .context("in `[[source]] kind = \"kafka\"`")?;
             }
         }
     }
@@ -232,6 +236,19 @@ mod tests {
         ] {
             assert!(said(text).contains(hint), "{text}: {}", said(text));
         }
+    }
+
+    #[test]
+    fn a_property_of_kafka_that_is_not_to_be_set_is_refused() {
+        let with = |property: &str| {
+            said(&format!(
+                "[[source]]\nkind = \"kafka\"\nbrokers = \"b:9092\"\ntopics = [\"audit\"]\nproperties = {{ {property} }}"
+            ))
+        };
+        let refused = with("\"enable.auto.offset.store\" = \"true\"");
+        assert!(refused.contains("kind = \"kafka\"`: `enable.auto.offset.store`"), "{refused}");
+        assert!(with("\"group.id\" = \"other\"").contains("set `group`"));
+        assert_eq!(with("\"security.protocol\" = \"SSL\""), "sound");
     }
 
     #[test]

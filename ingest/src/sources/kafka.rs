@@ -45,6 +45,24 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long is waited for the group's offsets when a partition is assigned.
 const OFFSETS_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Settings of librdkafka that are this source's own, with what to do instead.
+const RESERVED: [(&str, &str); 9] = [
+    ("auto.commit.enable", COMMITS),
+    ("bootstrap.servers", "set `brokers`"),
+    ("enable.auto.commit", COMMITS),
+    ("enable.auto.offset.store", COMMITS),
+    ("group.id", "set `group`"),
+    ("group.instance.id", "set `instance`"),
+    ("metadata.broker.list", "set `brokers`"),
+    ("offset.store.method", COMMITS),
+    (
+        "partition.assignment.strategy",
+        "leave it out: partitions are taken over one by one, as `cooperative-sticky` has it",
+    ),
+];
+const COMMITS: &str =
+    "leave it out: an offset goes to the group once its message is in the journal, and not before";
+
 /// What to read, and how to reach it.
 #[derive(Clone, Debug)]
 pub struct Kafka {
@@ -55,8 +73,19 @@ pub struct Kafka {
     pub instance: Option<String>,
     /// The parser of all messages of a topic.
     pub parsers: BTreeMap<String, String>,
-    /// Settings of librdkafka, such as those of TLS and SASL, by its names.
+    /// Settings of librdkafka, such as those of TLS and SASL, by its names; not those of which
+    /// [`Kafka::check`] says that they are the source's own.
     pub properties: BTreeMap<String, String>,
+}
+
+impl Kafka {
+    /// Errors: a property that is this source's own.
+    pub fn check(&self) -> Result<(), String> {
+        match RESERVED.iter().find(|(name, _)| self.properties.contains_key(*name)) {
+            Some((name, hint)) => Err(format!("`{name}` is no setting of `properties`; {hint}")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A group's member.
@@ -165,8 +194,10 @@ struct Handed {
 impl KafkaSource {
     /// Joins the group.
     ///
-    /// Errors: settings that librdkafka does not know, a parser that there is not.
+    /// Errors: settings that librdkafka does not know or that are not to be set, a parser that there
+    /// is not.
     pub fn join(kafka: &Kafka, take: Arc<dyn Take>) -> Result<Self, String> {
+        kafka.check()?;
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &kafka.brokers)
@@ -355,6 +386,36 @@ impl Gathered {
             pieces,
             rejected: Vec::new(),
             position: u64::try_from(self.next).ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str) -> Kafka {
+        Kafka {
+            brokers: "127.0.0.1:1".to_owned(),
+            topics: vec!["audit".to_owned()],
+            group: "telltale".to_owned(),
+            instance: None,
+            parsers: BTreeMap::new(),
+            properties: BTreeMap::from([(name.to_owned(), "true".to_owned())]),
+        }
+    }
+
+    #[test]
+    fn properties_that_are_the_sources_own_are_refused() {
+        for (name, _) in RESERVED {
+            let said = with(name).check().unwrap_err();
+            assert!(
+                said.starts_with(&format!("`{name}` is no setting of `properties`; ")),
+                "{said}"
+            );
+        }
+        for name in ["security.protocol", "sasl.password", "auto.offset.reset", "client.id"] {
+            assert_eq!(with(name).check(), Ok(()), "{name}");
         }
     }
 }

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use telltale_ingest::sources::kafka::{Kafka, KafkaSource as Consumer};
 use tracing::info;
 
+/// What the source is told of its settings.
+pub fn kafka_of(settings: &KafkaSource) -> Kafka {
+    let KafkaSource { brokers, topics, group, instance, parsers, properties } = settings.clone();
+    Kafka { brokers, topics, group, instance, parsers, properties }
+}
+
 impl Sources {
     pub(super) fn read_kafka(&mut self, settings: &KafkaSource) -> Result<()> {
-        let KafkaSource { brokers, topics, group, instance, parsers, properties } =
-            settings.clone();
-        let kafka = Kafka { brokers, topics, group, instance, parsers, properties };
+        let kafka = kafka_of(settings);
         let consumer = Consumer::join(&kafka, Arc::clone(&self.take)).map_err(|cause| {
             anyhow::anyhow!("the source `kafka` at `{}`: {cause}", kafka.brokers)
         })?;

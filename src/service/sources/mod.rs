@@ -12,6 +12,7 @@ mod stdin;
 mod syslog;
 
 pub use files::tail_of;
+pub use kafka::kafka_of;
 pub use objects::objects_of;
 
 use super::Service;
