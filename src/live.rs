@@ -40,6 +40,7 @@ impl<'a> Live<'a> {
                 framing: Framing::Lines,
                 walk: Walk::default(),
                 first_position: 1,
+                positions: Default::default(),
             };
             let payload = Payload::new(block, self.redactor, &mut rejects);
             let mut builder = EventBuilder::new(log, payload.buffer(), received_at);

@@ -16,6 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
         bytes: bytes.to_vec(),
         walk: Walk::default(),
         first_position: 1,
+        positions: Default::default(),
     };
     let payload = Payload::unredacted(block, &mut rejects);
     let mut events = EventBuilder::new(parser.name(), payload.buffer(), 0);

@@ -18,7 +18,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         let bytes = std::fs::read(&path)?;
         let framing = sniff(&bytes, true);
         let walk = Walk::default();
-        let block = Block { origin: path.into(), framing, bytes, walk, first_position: 1 };
+        let block = Block {
+            origin: path.into(),
+            framing,
+            bytes,
+            walk,
+            first_position: 1,
+            positions: Default::default(),
+        };
         let (mut rejects, mut events) = (Rejects::default(), Vec::new());
         read_block(block, plan, &redactor, 0, &mut rejects, |_, batch| events.push(batch));
         for batch in &events {

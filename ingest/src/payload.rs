@@ -19,6 +19,8 @@ pub struct Block {
     pub walk: Walk,
     /// Number of the first line or record, counted from 1; its byte for [`Framing::LinesAt`].
     pub first_position: u64,
+    /// Of lines that have positions of their own, those of all lines of the source; else empty.
+    pub positions: Arc<[u64]>,
 }
 
 /// Records of one block: valid UTF-8, secrets redacted, wrappers taken off.
@@ -71,23 +73,27 @@ impl Payload {
     /// Errors: what is no text, or no record, goes to `rejects` with its position.
     pub fn new(mut block: Block, redactor: &Redactor, rejects: &mut Rejects) -> Self {
         // A fingerprint is rarely as long as the secret that it stands for.
-        let starts = starts(&block);
+        let positions = positions(&block);
         redactor.redact_in_place(&mut block.bytes);
-        Self::found(block, &starts, rejects)
+        Self::found(block, &positions, rejects)
     }
 
     /// Finds the records of a block as it is: to recognise it, not to make events of it.
     pub fn unredacted(block: Block, rejects: &mut Rejects) -> Self {
-        let starts = starts(&block);
-        Self::found(block, &starts, rejects)
+        let positions = positions(&block);
+        Self::found(block, &positions, rejects)
     }
 
-    fn found(block: Block, starts: &[u64], rejects: &mut Rejects) -> Self {
+    fn found(block: Block, positions: &[u64], rejects: &mut Rejects) -> Self {
         let bytes = block.bytes;
         let mut spans = Vec::with_capacity(bytes.len() / 900 + 4);
         match block.framing {
-            Framing::Lines => lines(&bytes, block.first_position.., &mut spans, rejects),
-            Framing::LinesAt => lines(&bytes, starts.iter().copied(), &mut spans, rejects),
+            Framing::Lines if positions.is_empty() => {
+                lines(&bytes, block.first_position.., &mut spans, rejects);
+            }
+            Framing::Lines | Framing::LinesAt => {
+                lines(&bytes, positions.iter().copied(), &mut spans, rejects);
+            }
             Framing::Values => {
                 let mut position = block.first_position;
                 values(&bytes, 0, block.walk, &mut position, true, &mut spans, rejects);
@@ -209,13 +215,20 @@ impl Payload {
     }
 }
 
-/// Where each line of a block of [`Framing::LinesAt`] begins in its source.
-fn starts(block: &Block) -> Vec<u64> {
-    if block.framing != Framing::LinesAt {
-        return Vec::new();
+/// The position of each line of a block, where that is not its number.
+fn positions(block: &Block) -> Vec<u64> {
+    match block.framing {
+        Framing::LinesAt => {
+            let behind = memchr::memchr_iter(b'\n', &block.bytes).map(|end| end as u64 + 1);
+            std::iter::once(0).chain(behind).map(|at| block.first_position + at).collect()
+        }
+        Framing::Lines => {
+            let before =
+                usize::try_from(block.first_position).unwrap_or_default().saturating_sub(1);
+            block.positions.iter().skip(before).copied().collect()
+        }
+        Framing::Values => Vec::new(),
     }
-    let behind = memchr::memchr_iter(b'\n', &block.bytes).map(|end| end as u64 + 1);
-    std::iter::once(0).chain(behind).map(|at| block.first_position + at).collect()
 }
 
 fn lines(

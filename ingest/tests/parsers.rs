@@ -23,6 +23,7 @@ fn block(path: &Path, bytes: Vec<u8>) -> Block {
         bytes,
         walk: Walk::default(),
         first_position: 1,
+        positions: Default::default(),
     }
 }
 

@@ -424,8 +424,11 @@ fn a_segment_that_is_not_read_to_its_end_is_not_cut() {
 }
 
 #[test]
-fn an_entry_that_could_not_be_read_again_does_not_fit() {
-    let part = vec![0; 1 << 20];
-    assert!(super::fits(&[part.as_slice(); 1 << 10]));
-    assert!(!super::fits(&[part.as_slice(); (1 << 10) + 1]));
+fn an_entry_that_could_not_be_read_again_is_not_written() {
+    let (disk, part) = (Simulated::new(1), vec![0; 1 << 20]);
+    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), 1 << 20).unwrap();
+    let outcome = journal.append([vec![part.as_slice(); (1 << 10) + 1]]);
+    assert!(matches!(outcome, Err(super::JournalError::TooLong { .. })), "{outcome:?}");
+    assert_eq!(journal.append([vec![b"one".as_slice()]]).unwrap(), 1);
+    assert_eq!(read_all(&disk).len(), 1);
 }

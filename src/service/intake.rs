@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use telltale_ingest::reading::read_block;
 use telltale_ingest::redact::Redactor;
-use telltale_ingest::sources::{BlockReader, Delivery, Limits, Piece, Refusal, Rejected};
+use telltale_ingest::sources::{Delivery, Limits, Piece, Refusal, Rejected};
 use telltale_ingest::{Reject, Rejects};
 use telltale_schema::{EventBatch, Micros};
 use tracing::error;
@@ -176,8 +176,8 @@ impl Intake {
         received_at: Micros,
         parsed: &mut Parsed,
     ) -> Result<(), Refusal> {
-        let Piece { parser, origin, bytes, offsets, are_lines } = piece;
-        let name = parser.map_or(String::new(), |parser| parser.name().to_owned());
+        let (are_lines, offsets) = (piece.are_lines, Arc::clone(&piece.offsets));
+        let name = piece.parser.map_or(String::new(), |parser| parser.name().to_owned());
         let letter = |position: u64, reason: String, text: String| DeadLetter {
             source: source.to_owned(),
             partition: partition.to_owned(),
@@ -187,19 +187,11 @@ impl Intake {
             text,
         };
         // Shown where a piece as a whole is no log.
-        let head = bytes[..bytes.len().min(DeadLetter::MAX_BYTES)].to_vec();
+        let head = piece.bytes[..piece.bytes.len().min(DeadLetter::MAX_BYTES)].to_vec();
         let mut rejects = Rejects::keeping_singles();
-        let reader = BlockReader::of_bytes(&origin, bytes, parser, self.limits);
         let (mut held, mut rows) = (0, 0);
-        match reader {
-            Ok(reader) => {
-                let mut reader = reader.trusting();
-                if are_lines {
-                    reader = match *offsets {
-                        [first] => reader.of_lines_at(first),
-                        _ => reader.of_lines(),
-                    };
-                }
+        match piece.into_reader(self.limits) {
+            Ok(mut reader) => {
                 while let Some((block, plan)) = reader.next_block(&mut rejects) {
                     held += block.bytes.len();
                     if held > self.delivery_bytes {
@@ -219,12 +211,11 @@ impl Intake {
             Err(cause) => rejects.remark(format_args!("cannot be read: {cause}")),
         }
         for single in rejects.take_singles() {
-            // A line is a message, else the piece is one, or it is no message at all.
-            let line = usize::try_from(single.position).unwrap_or(usize::MAX).wrapping_sub(1);
+            // A record is a message, else the piece is one, or it is no message at all.
+            let record = usize::try_from(single.position).unwrap_or(usize::MAX).wrapping_sub(1);
             let position = match *offsets {
-                [_] if are_lines => single.position,
-                [first, ..] => offsets.get(line).copied().unwrap_or(first),
-                [] => single.position,
+                [first, ..] if !are_lines => offsets.get(record).copied().unwrap_or(first),
+                _ => single.position,
             };
             let text = single.text.unwrap_or_default();
             parsed.dead_letters.push(letter(position, single.reason, text));

@@ -58,6 +58,7 @@ fn main() {
                 framing: Framing::Lines,
                 walk: Walk::default(),
                 first_position: 1,
+                positions: Default::default(),
             };
             let payload = Payload::new(block, &redactor, &mut rejects);
             let mut builder = EventBuilder::new(parser.name(), payload.buffer(), 0);

@@ -56,6 +56,7 @@ fn parse(log: &str, bytes: Vec<u8>, redactor: &Redactor, events: &mut dyn Events
         framing: Framing::Lines,
         walk: Walk::default(),
         first_position: 1,
+        positions: Default::default(),
     };
     let payload = Payload::new(block, redactor, &mut rejects);
     let parser = parsers::by_name(log).expect("the estate writes logs that there are parsers of");

@@ -78,6 +78,8 @@ pub struct BlockReader {
     state: State,
     walk: Walk,
     position: u64,
+    /// Of lines that have positions of their own, those of all of them; else empty.
+    positions: Arc<[u64]>,
     /// Bytes that were held at the last silence of the stream.
     silent_at: usize,
     /// Set once the beginning was looked at.
@@ -169,6 +171,7 @@ impl BlockReader {
             state: State::Reading,
             walk: Walk::default(),
             position: 1,
+            positions: Arc::default(),
             silent_at: 0,
             begun: None,
             of_objects: false,
@@ -212,6 +215,12 @@ impl BlockReader {
     pub fn of_lines(mut self) -> Self {
         self.framing = Some(Framing::Lines);
         self
+    }
+
+    /// The same for lines that have positions of their own, in their order.
+    pub fn of_lines_with(mut self, positions: Arc<[u64]>) -> Self {
+        self.positions = positions;
+        self.of_lines()
     }
 
     /// The same for lines whose positions are the bytes at which they begin, `first` that of the
@@ -447,6 +456,7 @@ impl BlockReader {
             framing,
             walk,
             first_position,
+            positions: Arc::clone(&self.positions),
         })
     }
 
@@ -521,8 +531,10 @@ impl BlockReader {
     fn too_long(&mut self, rejects: &mut Rejects) {
         let limit = self.limits.record_bytes >> 20;
         let cause = format_args!("the record is longer than {limit} MiB");
+        let line = usize::try_from(self.position).unwrap_or(usize::MAX).wrapping_sub(1);
+        let position = self.positions.get(line).copied().unwrap_or(self.position);
         match self.begun {
-            Some(_) => rejects.push(self.position, cause),
+            Some(_) => rejects.push(position, cause),
             None => rejects.remark(cause),
         }
     }
@@ -564,7 +576,9 @@ fn foreign(head: &[u8]) -> Option<&'static str> {
 /// The records of a part of a stream, to be looked at.
 fn sample(bytes: &[u8], framing: Framing, walk: Walk, rejects: &mut Rejects) -> Payload {
     let (origin, bytes) = (Arc::from(""), bytes.to_vec());
-    Payload::unredacted(Block { origin, bytes, framing, walk, first_position: 1 }, rejects)
+    let positions = Arc::default();
+    let block = Block { origin, bytes, framing, walk, first_position: 1, positions };
+    Payload::unredacted(block, rejects)
 }
 
 /// How to read the stream that goes on with `head`, of which so many objects are looked at, and ends

@@ -1,9 +1,11 @@
 //! What a streaming source hands over at once, and what it is told.
 
+use super::blocks::{BlockReader, Limits};
 use crate::parsers::Parser;
 use crate::payload::{Reject, Single};
 use async_trait::async_trait;
 use bytes::Bytes;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -30,7 +32,7 @@ pub struct Delivery {
 pub struct Piece {
     /// The parser of every record; `None` where each record says itself which log it is of.
     pub parser: Option<&'static dyn Parser>,
-    /// Tells this piece from every other, for records that have neither id nor time.
+    /// With a record's position, tells it from every other, for records that have neither id nor time.
     pub origin: Arc<str>,
     /// Plain, gzip or zstd.
     pub bytes: Bytes,
@@ -40,6 +42,21 @@ pub struct Piece {
     /// lie one behind another and a line's offset is that of its first byte; empty where a record's
     /// position is its number.
     pub offsets: Arc<[u64]>,
+}
+
+impl Piece {
+    /// Reads its records: positions of lines are those of `offsets`.
+    ///
+    /// Errors: as for [`BlockReader::new`].
+    pub fn into_reader(self, limits: Limits) -> io::Result<BlockReader> {
+        let reader = BlockReader::of_bytes(&self.origin, self.bytes, self.parser, limits)?;
+        let reader = reader.trusting();
+        Ok(match *self.offsets {
+            _ if !self.are_lines => reader,
+            [first] => reader.of_lines_at(first),
+            _ => reader.of_lines_with(self.offsets),
+        })
+    }
 }
 
 /// What a source could not make a message of. It becomes a dead letter.

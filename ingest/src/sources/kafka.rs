@@ -311,7 +311,8 @@ impl KafkaSource {
                         gathered.len() - 1
                     });
                     let parser = self.parser_of(&message);
-                    gathered[at].add(&message, parser);
+                    let payload = message.payload().unwrap_or_default();
+                    gathered[at].add(message.offset(), payload, parser);
                     if bytes >= GATHER_BYTES {
                         break;
                     }
@@ -361,10 +362,9 @@ impl Gathered {
         Self { topic: topic.to_owned(), partition, messages: Messages::default(), next: 0 }
     }
 
-    fn add(&mut self, message: &BorrowedMessage<'_>, parser: Option<&'static dyn Parser>) {
-        self.next = message.offset() + 1;
-        let offset = u64::try_from(message.offset()).unwrap_or_default();
-        let payload = message.payload().unwrap_or_default();
+    fn add(&mut self, offset: i64, payload: &[u8], parser: Option<&'static dyn Parser>) {
+        self.next = offset + 1;
+        let offset = u64::try_from(offset).unwrap_or_default();
         let is_line = !is_compressed(payload)
             && memchr::memchr2(b'\n', 0, payload.trim_ascii_end()).is_none();
         match is_line {
@@ -375,10 +375,11 @@ impl Gathered {
 
     fn delivery(self) -> Delivery {
         let name = partition_name(&self.topic, self.partition);
-        // Records without id and time are told apart by the offset at which they lie.
-        let pieces = self.messages.into_pieces(|_, piece| {
-            let first = piece.offsets.first().copied().unwrap_or_default();
-            format!("kafka:{name}:{first}")
+        // Records without id and time are told apart by the offset of their message, which is the
+        // position of a line; within a message of several records their number is.
+        let pieces = self.messages.into_pieces(|_, piece| match *piece.offsets {
+            [offset, ..] if !piece.are_lines => format!("{SOURCE}:{name}:{offset}"),
+            _ => format!("{SOURCE}:{name}"),
         });
         Delivery {
             source: SOURCE.into(),
@@ -393,6 +394,12 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload::Rejects;
+    use crate::reading::read_block;
+    use crate::redact::{Key, Redactor};
+    use crate::sources::Limits;
+    use std::collections::BTreeSet;
+    use telltale_schema::EventId;
 
     fn with(name: &str) -> Kafka {
         Kafka {
@@ -416,6 +423,41 @@ mod tests {
         }
         for name in ["security.protocol", "sasl.password", "auto.offset.reset", "client.id"] {
             assert_eq!(with(name).check(), Ok(()), "{name}");
+        }
+    }
+
+    /// Ids of the events of messages, gathered so many at a time.
+    fn ids(messages: &[&str], at_once: usize) -> BTreeSet<EventId> {
+        let (redactor, mut ids) = (Redactor::new(&Key::from_bytes([1; 32])), BTreeSet::new());
+        let numbered: Vec<_> = (7_i64..).zip(messages).collect();
+        for batch in numbered.chunks(at_once) {
+            let mut gathered = Gathered::of("audit", 3);
+            for (offset, message) in batch {
+                gathered.add(*offset, message.as_bytes(), None);
+            }
+            for piece in gathered.delivery().pieces {
+                let mut reader = piece.into_reader(Limits::default()).unwrap();
+                let mut rejects = Rejects::default();
+                while let Some((block, plan)) = reader.next_block(&mut rejects) {
+                    read_block(block, plan, &redactor, 0, &mut rejects, |_, batch| {
+                        ids.extend(batch.rows().map(|row| batch.event_id(row)));
+                    });
+                }
+            }
+        }
+        ids
+    }
+
+    /// As when a partition moves while messages are under way, and they are read again.
+    #[test]
+    fn a_message_has_one_identity_however_it_is_cut_into_batches() {
+        let line = "Using environment access key CLEARML_API_ACCESS_KEY=TASKKEY02";
+        let two = format!("{line}\n{line}\n");
+        let messages = [line, "", line, &two, line, line];
+        let whole = ids(&messages, messages.len());
+        assert_eq!(whole.len(), 6);
+        for at_once in 1..messages.len() {
+            assert_eq!(ids(&messages, at_once), whole, "{at_once} at once");
         }
     }
 }
