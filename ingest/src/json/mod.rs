@@ -60,6 +60,11 @@ impl Marks {
     pub fn string_end(&self, open: usize) -> Option<usize> {
         self.0.quote_from(open + 1)
     }
+
+    /// Whether a string has begun before `at` that has not ended there.
+    pub fn is_in_string(&self, at: usize) -> bool {
+        !self.0.quotes_before(at).is_multiple_of(2)
+    }
 }
 
 fn with_index<R>(record: &str, body: impl FnOnce(&Index) -> R) -> R {

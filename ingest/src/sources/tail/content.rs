@@ -132,12 +132,38 @@ pub fn is_enclosed(head: &[u8]) -> bool {
     head.starts_with(b"[") || is_wrapper(head)
 }
 
+/// Where lines begin, but for the first, that begin as values do which follow one another.
+pub fn starts(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    let lines = memchr::memchr_iter(b'\n', bytes).map(|end| end + 1);
+    lines.filter(|start| matches!(bytes.get(*start), Some(b'{' | 0x1e)))
+}
+
+/// Where the first line that begins so begins at or behind `from`; else where the file ends, and
+/// `false`.
+pub fn next_start(file: &File, from: u64) -> io::Result<(u64, bool)> {
+    // The byte before says whether a line begins there.
+    let mut at = from.saturating_sub(1);
+    loop {
+        let mut bytes = Vec::new();
+        let has_ended = fill(&mut At { file, at }, &mut bytes, HEAD)?;
+        match starts(&bytes).next() {
+            Some(start) => return Ok((at + start as u64, true)),
+            None if has_ended => return Ok((at + bytes.len() as u64, false)),
+            None => at += bytes.len() as u64 - 1,
+        }
+    }
+}
+
 /// Bytes up to where the last value ends that lies in nothing unfinished.
 pub fn complete(bytes: &[u8]) -> usize {
     let marks = Marks::of(bytes);
+    // JSON's strings have no line ends: one that seems to hold the beginning of a value has lost its
+    // own end, and another such string only seems to close it.
+    let torn = starts(bytes).find(|start| marks.is_in_string(*start)).unwrap_or(usize::MAX);
     let (mut walk, mut at, mut end) = (Walk::default(), 0, 0);
     loop {
         match walk.next(&marks, bytes, &mut at) {
+            _ if at > torn => return end,
             Found::Cut(_) => return end,
             Found::Record(..) | Found::Junk(_) if walk.is_closed() => end = at,
             Found::Record(..) | Found::Junk(_) => {}
@@ -192,6 +218,7 @@ mod tests {
             ("{\"Records\":[{\"a\":1},", 0),
             ("[{\"a\":1}", 0),
             ("[{\"a\":1}]\n", 10),
+            ("{\n\"a\":1\n}\n{\n\"b\":\"\n}\n{\n\"c\":\"\n}\n", 9),
         ] {
             assert_eq!(complete(text.as_bytes()), complete_to, "{text}");
         }

@@ -77,15 +77,16 @@ impl TailSource {
             file.position = end;
             return Ok(());
         }
-        self.hand_over(file, opened, Some((block, Cut::Lines)), end)
+        self.hand_over(file, opened, vec![(block, Cut::Lines)], end)
     }
 
-    /// Stores what lies between `file.position` and `end`, and goes on there.
+    /// Stores what lies between `file.position` and `end`, in parts one behind another, and goes on
+    /// there.
     pub(super) fn hand_over(
         &mut self,
         file: &mut Tracked,
         opened: &Opened<'_>,
-        bytes: Option<(Vec<u8>, Cut)>,
+        parts: Vec<(Vec<u8>, Cut)>,
         end: u64,
     ) -> Result<(), Trouble> {
         if opened.stop.load(Ordering::Relaxed) {
@@ -98,28 +99,32 @@ impl TailSource {
             return Err(Trouble::Changed);
         }
         if file.position == 0
-            && let Some((bytes, Cut::Lines)) = &bytes
+            && let Some((bytes, Cut::Lines)) = parts.first()
             && !bytes.starts_with(&head[..bytes.len().min(covered)])
         {
             return Err(Trouble::Changed);
         }
         let start = Fingerprint::of(&head);
         let print = self.print(file, opened, start, end)?;
-        let from = file.position;
-        let pieces = bytes.map(|(bytes, cut)| Piece {
-            parser: self.parser,
-            origin: match cut {
-                Cut::Lines => format!("files:{:016x}", start.hash()).into(),
-                Cut::Document => format!("files:{:016x}:{from}", start.hash()).into(),
-            },
-            bytes: bytes.into(),
-            are_lines: cut == Cut::Lines,
-            offsets: if cut == Cut::Lines { [from].into() } else { Arc::default() },
+        let mut next = file.position;
+        let pieces = parts.into_iter().map(|(bytes, cut)| {
+            let from = next;
+            next += bytes.len() as u64;
+            Piece {
+                parser: self.parser,
+                origin: match cut {
+                    Cut::Lines => format!("files:{:016x}", start.hash()).into(),
+                    Cut::Document => format!("files:{:016x}:{from}", start.hash()).into(),
+                },
+                bytes: bytes.into(),
+                are_lines: cut == Cut::Lines,
+                offsets: if cut == Cut::Lines { [from].into() } else { Arc::default() },
+            }
         });
         let delivery = Delivery {
             source: SOURCE.into(),
             partition: print.partition(&file.name).into(),
-            pieces: pieces.into_iter().collect(),
+            pieces: pieces.collect(),
             rejected: Vec::new(),
             position: Some(end),
         };

@@ -7,8 +7,9 @@
 //!
 //! Lines are handed over as they end. Documents (an array, a wrapper, an object over several lines)
 //! and compressed files are read when they are complete, or were left alone for so long that nobody
-//! is at them. In doubt a file is read again: what it repeats is told by the events' ids, and for
-//! records without one by the beginning of the file and the byte at which they lie.
+//! is at them. Of objects one behind another one may be torn: the next line that begins as an object
+//! does begins the next. In doubt a file is read again: what it repeats is told by the events' ids, and
+//! for records without one by the beginning of the file and the byte at which they lie.
 
 mod content;
 mod fingerprint;

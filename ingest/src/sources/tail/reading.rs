@@ -3,10 +3,13 @@
 use super::content::{self, At, Encoding, Format, HEAD};
 use super::fingerprint::LONGEST;
 use super::tracked::Tracked;
-use super::{BLOCK, Cut, Opened, Patience, TailSource, Trouble};
+use super::{BLOCK, Cut, Opened, Patience, Tail, TailSource, Trouble};
 use std::fs::File;
 use std::io::{self, Read};
 use tracing::{info, warn};
+
+/// Parts that are handed over together: each torn value is one, and a dead letter.
+const MOST_PARTS: usize = 1024;
 
 impl TailSource {
     pub(super) fn plain(&mut self, file: &mut Tracked, opened: &Opened<'_>) -> Result<(), Trouble> {
@@ -40,7 +43,7 @@ impl TailSource {
                 Some(Format::Lines) => line_end(opened.file, file.size)?,
                 _ => file.size,
             };
-            return self.hand_over(file, opened, None, end);
+            return self.hand_over(file, opened, Vec::new(), end);
         }
         match self.format(file, opened)? {
             Format::Foreign => self.foreign(file, opened),
@@ -99,7 +102,7 @@ impl TailSource {
             return Ok(());
         }
         if file.from_end && file.print.is_none() {
-            return self.hand_over(file, opened, None, passed);
+            return self.hand_over(file, opened, Vec::new(), passed);
         }
         if format == Format::Lines {
             return self.lines(file, opened, reader);
@@ -109,7 +112,7 @@ impl TailSource {
             let mut bytes = Vec::new();
             let mut plain = At { file: opened.file, at: 0 };
             content::fill(&mut plain, &mut bytes, self.tail.document_bytes)?;
-            return self.hand_over(file, opened, Some((bytes, Cut::Document)), passed);
+            return self.hand_over(file, opened, vec![(bytes, Cut::Document)], passed);
         }
         Ok(())
     }
@@ -224,6 +227,13 @@ impl TailSource {
         file: &mut Tracked,
         opened: &Opened<'_>,
     ) -> Result<(), Trouble> {
+        if file.is_skipping {
+            let (position, is_found) = content::next_start(opened.file, file.position)?;
+            (file.position, file.is_skipping) = (position, !is_found);
+            if !is_found {
+                return Ok(());
+            }
+        }
         let mut reader = At { file: opened.file, at: file.position };
         let mut bytes = Vec::new();
         content::fill(&mut reader, &mut bytes, HEAD)?;
@@ -231,36 +241,79 @@ impl TailSource {
             file.waits = true;
             return Ok(());
         }
+        let Tail { document_bytes, record_bytes, .. } = self.tail;
         loop {
-            let longest = self.tail.document_bytes.saturating_add(1);
-            content::fill(&mut reader, &mut bytes, longest)?;
+            let has_ended =
+                content::fill(&mut reader, &mut bytes, document_bytes.saturating_add(1))?;
             let complete = content::complete(&bytes);
             let rest = bytes.split_off(complete);
             let end = file.position + complete as u64;
             if bytes.trim_ascii().is_empty() {
                 file.position = end;
             } else {
-                self.hand_over(file, opened, Some((bytes, Cut::Document)), end)?;
+                self.hand_over(file, opened, vec![(bytes, Cut::Document)], end)?;
             }
             bytes = rest;
-            if complete == 0 || bytes.trim_ascii().is_empty() {
-                break;
+            if complete > 0 && !has_ended {
+                continue;
             }
-        }
-        if bytes.trim_ascii().is_empty() {
+            if bytes.trim_ascii().is_empty() {
+                return Ok(());
+            }
+            let is_enclosed = content::is_enclosed(&bytes);
+            let bound = if is_enclosed { document_bytes } else { record_bytes.min(document_bytes) };
+            let is_left_alone = file.is_left_alone(self.patience.give_up);
+            if bytes.len() <= bound && !is_left_alone {
+                file.waits = true;
+                return Ok(());
+            }
+            // The intake says what is wrong with it.
+            if is_enclosed {
+                let end = file.size.max(file.position + bytes.len() as u64);
+                return self.hand_over(file, opened, vec![(bytes, Cut::Document)], end);
+            }
+            let blank = bytes.len() - bytes.trim_ascii_start().len();
+            if let Some(last) = content::starts(&bytes[blank..]).last() {
+                let rest = bytes.split_off(blank + last);
+                self.hand_over_torn(file, opened, &bytes)?;
+                bytes = rest;
+                continue;
+            }
+            let end = file.position + bytes.len() as u64;
+            self.hand_over(file, opened, vec![(bytes, Cut::Document)], end)?;
+            // What is left of it belongs to it, and not to a record of its own.
+            file.is_skipping = !(has_ended && is_left_alone);
+            file.waits = file.is_skipping;
             return Ok(());
         }
-        let bound = match content::is_enclosed(&bytes) {
-            true => self.tail.document_bytes,
-            false => self.tail.record_bytes,
-        };
-        let is_too_long = bytes.len() > bound;
-        if is_too_long || file.is_left_alone(self.patience.give_up) {
-            // The intake says what is wrong with it.
-            let end = file.size.max(file.position + bytes.len() as u64);
-            return self.hand_over(file, opened, Some((bytes, Cut::Document)), end);
+    }
+
+    /// Hands over values, of which the first does not end, up to the end of `bytes`. Each line that
+    /// begins as a value does begins one, so that what is torn takes no other with it.
+    fn hand_over_torn(
+        &mut self,
+        file: &mut Tracked,
+        opened: &Opened<'_>,
+        bytes: &[u8],
+    ) -> Result<(), Trouble> {
+        let (mut parts, mut is_whole_before) = (Vec::<(Vec<u8>, Cut)>::new(), false);
+        let (mut from, mut handed) = (0, 0);
+        for start in content::starts(bytes).chain([bytes.len()]) {
+            let value = &bytes[from..start];
+            from = start;
+            let is_whole = content::complete(value) == value.len();
+            match parts.last_mut() {
+                Some((part, _)) if is_whole && is_whole_before => part.extend_from_slice(value),
+                _ => parts.push((value.to_vec(), Cut::Document)),
+            }
+            is_whole_before = is_whole;
+            let is_full = start - handed >= BLOCK || parts.len() >= MOST_PARTS;
+            if is_full || start == bytes.len() {
+                let end = file.position + (start - handed) as u64;
+                self.hand_over(file, opened, std::mem::take(&mut parts), end)?;
+                handed = start;
+            }
         }
-        file.waits = true;
         Ok(())
     }
 
@@ -275,7 +328,7 @@ impl TailSource {
         }
         let head = content::beginning(opened.file, opened.encoding, HEAD)?;
         let end = head.len() as u64;
-        self.hand_over(file, opened, Some((head, Cut::Document)), end)
+        self.hand_over(file, opened, vec![(head, Cut::Document)], end)
     }
 }
 

@@ -460,6 +460,80 @@ fn what_is_too_long_or_no_text_stops_nothing() {
     assert_eq!(site.lines().len(), 5);
 }
 
+/// A record over several lines; with `text` as it is between quotes.
+fn pretty(number: usize, text: &str) -> String {
+    format!("{{\n  \"n\": {number},\n  \"text\": \"{text}\"\n}}\n")
+}
+
+/// Numbers of the records of pieces that are whole, and how many pieces are not.
+fn whole(site: &Site) -> (Vec<u64>, usize) {
+    let (mut numbers, mut torn) = (Vec::new(), 0);
+    for delivery in site.take.deliveries.lock().unwrap().iter() {
+        for piece in &delivery.pieces {
+            let values = serde_json::Deserializer::from_slice(&piece.bytes).into_iter();
+            match values.collect::<Result<Vec<serde_json::Value>, _>>() {
+                Ok(values) => {
+                    numbers.extend(values.iter().map(|value| value["n"].as_u64().unwrap()))
+                }
+                Err(_) => torn += 1,
+            }
+        }
+    }
+    (numbers, torn)
+}
+
+#[test]
+fn a_torn_record_takes_no_other_with_it() {
+    for torn in [vec![7], vec![0, 7, 8, 3_999], vec![7, 3_999]] {
+        let mut site = Site::with("", |tail| tail.record_bytes = 10_000);
+        let record = |number: usize| {
+            let text = "x".repeat(1000);
+            let whole = pretty(number, &text);
+            if torn.contains(&number) { whole.replace("x\"\n", "x\n") } else { whole }
+        };
+        // Several times what is read at once, and a record that is still being written.
+        let text: String = (0..4_010).map(record).collect();
+        site.append("a.json", &text[..text.len() - 10]);
+        site.poll();
+        let (numbers, broken) = whole(&site);
+        let expected = |to: u64| (0..to).filter(|n| !torn.contains(&(*n as usize)));
+        // Of the end nobody knows whether it is torn.
+        assert!(numbers.iter().copied().eq(expected(numbers.len() as u64 + broken as u64)));
+        assert!(numbers.len() > 3_900, "{} records", numbers.len());
+        site.append("a.json", &text[text.len() - 10..]);
+        site.restart();
+        site.poll_with(AT_ONCE);
+        let (numbers, broken) = whole(&site);
+        assert!(numbers.iter().copied().eq(expected(4_010)), "{torn:?}: {}", numbers.len());
+        assert_eq!(broken, torn.len());
+        let lines = site.lines().into_iter().filter(|line| !line.is_empty());
+        assert!(lines.eq(text.lines()), "{torn:?}: every line once");
+    }
+}
+
+#[test]
+fn a_record_over_several_lines_that_is_too_long_is_passed_over() {
+    let mut site = Site::with("", |tail| tail.record_bytes = 10_000);
+    let long = pretty(1, &"x".repeat(3 << 20));
+    site.append("a.json", pretty(0, "") + &long + &pretty(2, ""));
+    for _ in 0..3 {
+        site.poll();
+    }
+    assert_eq!(whole(&site), (vec![0, 2], 1));
+    // Also where it is still being written.
+    site.append("a.json", &long[..2 << 20]);
+    for _ in 0..3 {
+        site.poll();
+    }
+    site.append("a.json", &long[2 << 20..]);
+    site.append("a.json", pretty(3, ""));
+    for _ in 0..3 {
+        site.poll();
+    }
+    assert_eq!(whole(&site), (vec![0, 2, 3], 2));
+    assert!(site.source.files.values().all(|file| !file.waits));
+}
+
 #[test]
 fn files_of_the_first_start_can_be_passed_over() {
     let mut site = Site::with("", |tail| tail.from_end = true);
