@@ -17,6 +17,8 @@ use tracing::error;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What a delivery takes while it is under way, in parts of its size: bytes, columns, encoded.
 const SHARE: usize = 4;
+/// Bytes of a dead letter besides its text.
+const LETTER: usize = 256;
 
 /// The way into the journal.
 pub struct Gate {
@@ -108,7 +110,9 @@ impl Gate {
             Refusal::Broken
         })??;
         // What was compressed turns out to be larger than it looked.
-        let whole = u32::try_from(prepared.encoded.len() * 2 / 1024).unwrap_or(u32::MAX);
+        let letters = prepared.dead_letters.iter().map(|letter| LETTER + letter.text.len());
+        let held = prepared.encoded.len() * 2 + letters.sum::<usize>();
+        let whole = u32::try_from(held / 1024).unwrap_or(u32::MAX);
         if whole.min(self.memory_kib) > kib {
             permit.merge(self.memory(whole.min(self.memory_kib) - kib).await?);
         }

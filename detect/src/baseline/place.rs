@@ -133,9 +133,14 @@ const OFFENSIVE: &[&str] = &[
 ];
 
 impl Tool {
+    /// Bytes of a user agent that are looked at.
+    const MAX_BYTES: usize = 1024;
+
     /// `None` for an empty user agent.
     pub fn of(user_agent: &str) -> Option<Self> {
-        let text = user_agent.trim_start_matches(['[', ' ', '"']);
+        // Whoever calls writes it, at any length.
+        let text = &user_agent[..user_agent.floor_char_boundary(Self::MAX_BYTES)];
+        let text = text.trim_start_matches(['[', ' ', '"']);
         let outer = product(text);
         let family = INNER
             .iter()
@@ -221,6 +226,12 @@ mod tests {
 
     fn tool(text: &str) -> String {
         Tool::of(text).map_or_else(String::new, |tool| tool.to_string())
+    }
+
+    #[test]
+    fn of_a_user_agent_without_end_the_beginning_counts() {
+        let long = format!("{}{}", "é".repeat(700), " Linux".repeat(100_000));
+        assert_eq!(tool(&long), "é".repeat(512));
     }
 
     #[test]
