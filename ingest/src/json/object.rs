@@ -258,7 +258,7 @@ impl<'de> Deserialize<'de> for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::{self, Text};
+    use crate::json::{self, Lenient, Text};
     use proptest::prelude::*;
 
     object! {
@@ -270,6 +270,7 @@ mod tests {
             short: Text<'a> = "id",
             long: Text<'a> = "sessionCredentialFromConsole" | "session_credential_from_console",
             inner: Inner<'a> = "inner",
+            lenient: Lenient<Inner<'a>> = "lenient",
         }
     }
 
@@ -296,6 +297,20 @@ mod tests {
         for other in ["true", "-1", "1.5", r#""text""#, "[]"] {
             let error = read(other).unwrap_err().to_string();
             assert!(error.starts_with("`inner`: invalid type: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_nothing_where_that_is_asked_for() {
+        let read = |other: &str| {
+            let text = format!(r#"{{"lenient":{other},"id":"1"}}"#);
+            let sample: Sample<'_> = json::from_str(&text).unwrap();
+            assert_eq!(sample.short.get(), Some("1"), "{other}");
+            sample.lenient.name.get().map(str::to_owned)
+        };
+        assert_eq!(read(r#"{"name":"x","more":[{}]}"#).as_deref(), Some("x"));
+        for other in ["null", "true", "-1", "1", "1.5", r#""text""#, r#""t\n""#, "[{}]", "{}"] {
+            assert_eq!(read(other), None, "{other}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Field types for parsers: lenient text and objects, and a value as its own JSON text.
 
 use super::lenient::Object;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
@@ -109,6 +110,49 @@ impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Lenient<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Object::deserialize(deserializer).map(|object| Lenient(object.0.unwrap_or_default()))
     }
+
+    /// Leaves the place as it is where there is no object.
+    #[inline]
+    fn deserialize_in_place<D: Deserializer<'de>>(
+        deserializer: D,
+        place: &mut Self,
+    ) -> Result<(), D::Error> {
+        struct PlaceVisitor<'p, T>(&'p mut T);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for PlaceVisitor<'_, T> {
+            type Value = ();
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            #[inline]
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+                T::deserialize_in_place(MapAccessDeserializer::new(map), self.0)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(())
+            }
+            fn visit_str<E>(self, _: &str) -> Result<(), E> {
+                Ok(())
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+                Ok(())
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+                Ok(())
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+                Ok(())
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+                Ok(())
+            }
+            fn visit_unit<E>(self) -> Result<(), E> {
+                Ok(())
+            }
+        }
+        deserializer.deserialize_any(PlaceVisitor(&mut place.0))
+    }
 }
 
 /// The name by which the reader knows that a [`Raw`] is asked for.
@@ -128,6 +172,19 @@ impl<'a> Raw<'a> {
 
     pub fn is_object(self) -> bool {
         self.0.starts_with('{')
+    }
+
+    /// What exports to tables give as JSON in a string, as JSON, unescaped into `text`; anything
+    /// else as it is. `None` where the string is broken.
+    pub fn opened<'t>(self, text: &'t mut String) -> Option<Raw<'t>>
+    where
+        'a: 't,
+    {
+        if !self.0.starts_with('"') {
+            return Some(self);
+        }
+        *text = self.read().ok()?;
+        Some(Raw(text))
     }
 }
 
