@@ -8,7 +8,7 @@ use telltale_schema::Micros;
 use telltale_schema::time::{format_instant, parse_instant};
 
 /// Keys under which exporters put somebody else's record, the one to look under first first.
-const ENVELOPES: [&str; 31] = [
+const ENVELOPES: [&str; 37] = [
     "_raw",
     "_source",
     "CloudTrailEvent",
@@ -34,8 +34,14 @@ const ENVELOPES: [&str; 31] = [
     "hits",
     "json",
     "Records",
+    "records",
     "Events",
+    "entries",
+    "value",
+    "Messages",
+    "receivedMessages",
     "Sns",
+    "kinesis",
     "full_message",
     "audit",
     "kubernetes",
@@ -75,7 +81,7 @@ impl Opening<'_> {
             }
             return;
         }
-        let mut inside: [Option<Raw<'_>>; ENVELOPES.len()] = Default::default();
+        let mut inside: [Option<Raw<'_>>; ENVELOPES.len()] = [None; _];
         let mut time = None;
         json::members(record, |key, value| match key {
             "time" | "@timestamp" => time = Some(value),
@@ -194,6 +200,14 @@ mod tests {
             format!(r#"{{"Body":{message}}}"#),
             format!(r#"{{"body":{listed}}}"#),
             format!(r#"{{"digest":"x","Records":[{RECORD}]}}"#),
+            format!(r#"{{"count":1,"records":[{RECORD}]}}"#),
+            format!(r#"{{"nextPageToken":"x","entries":[{RECORD}]}}"#),
+            format!(r#"{{"@odata.context":"x","value":[{RECORD}]}}"#),
+            format!(r#"{{"ResponseMetadata":{{}},"Messages":[{{"Body":{message}}}]}}"#),
+            format!(r#"{{"x":1,"receivedMessages":[{{"message":{{"data":"{BASE64}"}}}}]}}"#),
+            format!(
+                r#"{{"Records":[{{"eventSource":"aws:kinesis","eventName":"aws:kinesis:record","awsRegion":"eu-west-1","kinesis":{{"data":"{BASE64}"}}}}]}}"#
+            ),
             format!(r#"{{"@timestamp":"x","json":{RECORD}}}"#),
             format!(r#"{{"message":{{"data":"{BASE64}","messageId":"1"}},"subscription":"s"}}"#),
             format!("<13>May  6 07:08:09 host app[7]: {RECORD}"),
@@ -212,9 +226,14 @@ mod tests {
     fn an_array_with_a_record_keeps_what_nobody_knows_and_one_without_is_nothing() {
         let found = opened(&format!(r#"{{"results":[{{"x":1}},{RECORD},{RECORD}]}}"#));
         assert_eq!(found, [RECORD, RECORD, r#"{"x":1}"#]);
-        for other in
-            [r#"{"results":[{"x":1}]}"#, RECORD, r#"{"data":"eyJhIjoxfQ"}"#, "a { b }", "}{"]
-        {
+        for other in [
+            r#"{"results":[{"x":1}]}"#,
+            r#"{"id":"1","value":[{"x":1}],"records":7,"entries":{}}"#,
+            RECORD,
+            r#"{"data":"eyJhIjoxfQ"}"#,
+            "a { b }",
+            "}{",
+        ] {
             assert_eq!(opened(other), [""; 0], "{other}");
         }
     }
