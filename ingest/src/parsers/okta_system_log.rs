@@ -2,7 +2,8 @@
 //! each event. Data lakes that write the keys in lower case and times without zone are read too.
 //!
 //! Who acted is `actor.alternateId`, or `actor.id` where that is missing or `unknown`; nobody where
-//! both are, as where somebody signs in as a user who does not exist. Whom it concerns is the first
+//! both are, as where somebody signs in as a user who does not exist, and then `principal_name` has
+//! Okta's word for it. Whom it concerns is the first
 //! user, app user or app of `target`. The credential is the API token of the call
 //! (`requestApiTokenId`), else the session, else the device token.
 //! Okta says `FAILURE` both for a wrong password and for an operation that went wrong; only the
@@ -162,13 +163,20 @@ impl LogEvent<'_> {
 /// Id and name of who acted.
 fn names<'t>(actor: &'t Actor<'_>) -> (Option<&'t str>, Option<&'t str>) {
     let id = known(&actor.id);
-    (known(&actor.alternate_id).or(id), known(&actor.display_name).or(id))
+    let principal_id = known(&actor.alternate_id).or(id);
+    let word = actor.alternate_id.get().or(actor.id.get()).filter(|_| principal_id.is_none());
+    (principal_id, known(&actor.display_name).or(id).or(word))
+}
+
+fn is_named(actor: &Actor<'_>) -> bool {
+    let names = [&actor.id, &actor.alternate_id, &actor.display_name];
+    names.into_iter().any(|name| known(name).is_some())
 }
 
 fn principal_kind(actor: &Actor<'_>) -> PrincipalKind {
     match actor.kind.get().unwrap_or_default() {
         // Whoever signs in as a user that does not exist.
-        "User" if names(actor) == (None, None) => PrincipalKind::Anonymous,
+        "User" if !is_named(actor) => PrincipalKind::Anonymous,
         "User" => PrincipalKind::Human,
         // OAuth clients that act for themselves.
         "PublicClientApp" | "OAuth2Client" | "ServiceAccount" => PrincipalKind::ServiceAccount,
@@ -197,9 +205,13 @@ fn outcome_of(said: &Ending<'_>, kind: Kind, operation: &str) -> Outcome {
                 () if reason.contains("denied") && !reason.contains("credential") => {
                     Outcome::Denied
                 }
-                () if reason.contains("not authorized") || reason.contains("permission") => {
+                () if ["not authorized", "unauthorized access", "permission"]
+                    .iter()
+                    .any(|words| reason.contains(words)) =>
+                {
                     Outcome::Denied
                 }
+                () if operation.contains(".unauth_app_access_") => Outcome::Denied,
                 () if authenticates || operation.starts_with("user.") => Outcome::Failure,
                 () => Outcome::Error,
             }
