@@ -1,8 +1,9 @@
 //! HashiCorp Vault's audit device (`file`, `socket`, `syslog`): one JSON object for each request
 //! and one for its response, which share `request.id`; KMIP entries of Vault Enterprise.
 //!
-//! A request that was not answered yet has no outcome: its row is an `api_call` with outcome
-//! `unknown`, and what the call was (a login, a secret read) is said once, by the response.
+//! What the call was (a login, a secret read) is said once, by the response: the row of a request is
+//! an `api_call`. It was not answered yet, so its outcome is `unknown`, unless Vault refused it at
+//! once and its entry has the `error`.
 //! Who acted is `auth.entity_id`, else `auth.display_name`. Accessors and tokens are HMACed by
 //! Vault with a salt of the audit device, so they are ids within one device. The accessor is
 //! preferred, and a login's `issued_credential_id` is the `credential_id` of what follows.
@@ -89,11 +90,11 @@ impl Entry<'_> {
         let meaning = call.kind();
         let answered = entry_type.ends_with("response");
         let kind = if answered { meaning } else { Kind::ApiCall };
-        let failure = if answered { self.failure(meaning) } else { None };
+        let failure = self.failure(meaning);
         let outcome = match &failure {
-            _ if !answered => Outcome::Unknown,
-            None => Outcome::Success,
             Some(failure) => failure.outcome,
+            None if answered => Outcome::Success,
+            None => Outcome::Unknown,
         };
 
         let principal_name = known(&auth.display_name);
