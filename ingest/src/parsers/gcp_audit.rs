@@ -1,6 +1,6 @@
 //! Google Cloud audit logs: Cloud Logging's `LogEntry` with an `AuditLog` as its `protoPayload`,
 //! as sinks, `gcloud logging read` and data lakes (top-level keys in lower case, times with a
-//! space) write it. GKE's, Cloud Identity's and Workspace's audit come in the same form.
+//! space) write it, and as BigQuery does, where `requestJson` and the like are JSON in strings. GKE's, Cloud Identity's and Workspace's audit come in the same form.
 //! <https://cloud.google.com/logging/docs/reference/audit/auditlog/rest/Shared.Types/AuditLog>
 //!
 //! Who acted is `authenticationInfo`, which is `{}` in some denied calls and has only a
@@ -72,6 +72,15 @@ struct Scratch {
     target: String,
     issued: String,
     time: String,
+    bodies: Bodies,
+}
+
+/// What an export has as JSON in strings, unescaped.
+#[derive(Default)]
+struct Bodies {
+    request: String,
+    response: String,
+    metadata: String,
 }
 
 impl LogEntry<'_> {
@@ -81,8 +90,16 @@ impl LogEntry<'_> {
         record: &str,
         scratch: &mut Scratch,
     ) -> Result<(), json::Error> {
-        let Some(audit) = self.proto_payload.get() else {
-            return Err(json::Error::message("no audit entry: `protoPayload` is missing"));
+        let (payload_text, payload);
+        let audit = match self.proto_payload.get() {
+            Some(audit) => audit,
+            None => {
+                payload_text = text_of_payload(record).ok_or_else(|| {
+                    json::Error::message("no audit entry: `protoPayload` is missing")
+                })?;
+                payload = json::from_str(&payload_text)?;
+                &payload
+            }
         };
         if let Some(other) = audit.payload_type.get().filter(|text| !text.contains("AuditLog")) {
             let other: String = other.chars().take(100).collect();
@@ -103,15 +120,16 @@ impl LogEntry<'_> {
         let method = audit.method_name.get().unwrap_or_default();
         let status = audit.status.get().map(|status| status.code.0.unwrap_or(0));
         let refused = audit
-            .response
+            .response()
             .filter(|_| status == Some(7) && method.starts_with("io.k8s."))
+            .and_then(|response| response.opened(&mut scratch.bodies.response))
             .and_then(|response| response.read::<Answer<'_>>().ok()?.message)
             .and_then(|message| refused_impersonation(message, &mut scratch.target));
         let kind = match refused {
             Some(_) => Kind::Impersonation,
             None => kind_of_call(service, method),
         };
-        let details = Details::of(audit, kind, service, method);
+        let details = Details::of(audit, kind, method, &mut scratch.bodies);
 
         let email_id = labels.and_then(|labels| labels.email_id.get());
         let target = match refused {
@@ -191,14 +209,17 @@ struct Details<'a> {
 }
 
 impl<'a> Details<'a> {
-    fn of(audit: &AuditLog<'a>, mut kind: Kind, service: Option<&str>, method: &str) -> Self {
+    fn of(audit: &AuditLog<'a>, mut kind: Kind, method: &str, texts: &'a mut Bodies) -> Self {
         fn read<'a, T: Deserialize<'a> + Default>(raw: Option<Raw<'a>>, wanted: bool) -> T {
             raw.filter(|_| wanted).and_then(|raw| raw.read().ok()).unwrap_or_default()
         }
+        let service = audit.service_name.get();
         let directory = matches!(service, Some("login.googleapis.com" | "admin.googleapis.com"));
         let bodies = concerns_identity(kind);
-        let request = audit.request;
-        let delta = read::<ServiceData<'_>>(audit.service_data, kind == Kind::PolicyChanged);
+        let request = audit.request().and_then(|raw| raw.opened(&mut texts.request));
+        let response = audit.response().and_then(|raw| raw.opened(&mut texts.response));
+        let metadata = audit.metadata().and_then(|raw| raw.opened(&mut texts.metadata));
+        let delta = read::<ServiceData<'_>>(audit.service_data(), kind == Kind::PolicyChanged);
         let delta = delta.policy_delta;
         if let Some(delta) = delta.get() {
             // Only what is logged was changed: `SetIamPolicy` also turns data access logs off.
@@ -216,8 +237,8 @@ impl<'a> Details<'a> {
         Self {
             kind,
             request: read(request, bodies),
-            response: read(audit.response, bodies),
-            metadata: read(audit.metadata, directory || kind == Kind::Impersonation),
+            response: read(response, bodies),
+            metadata: read(metadata, directory || kind == Kind::Impersonation),
             delta,
         }
     }
@@ -313,6 +334,14 @@ impl<'a> Details<'a> {
         let _ = write!(text, "//iam.googleapis.com/{name}");
         Some(text.as_str())
     }
+}
+
+/// The payload of an entry that has it as JSON in a string.
+fn text_of_payload(record: &str) -> Option<String> {
+    let names = ["protoPayload", "protopayload", "protopayload_auditlog"];
+    let raw = names.into_iter().find_map(|name| json::field(record, name))?;
+    let mut text = String::new();
+    raw.opened(&mut text)?.is_object().then_some(text)
 }
 
 /// Whether a call of this kind names somebody whom it is done to.

@@ -82,13 +82,41 @@ pub(super) struct AuditLog<'a> {
     pub(super) request_metadata: Object<RequestMetadata<'a>>,
     pub(super) status: Object<Status>,
     #[serde(borrow)]
-    pub(super) request: Option<Raw<'a>>,
+    request: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub(super) response: Option<Raw<'a>>,
+    response: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub(super) metadata: Option<Raw<'a>>,
+    metadata: Option<Raw<'a>>,
+    /// BigQuery's export has these as JSON in strings.
+    #[serde(alias = "requestjson", borrow)]
+    request_json: Option<Raw<'a>>,
+    #[serde(alias = "responsejson", borrow)]
+    response_json: Option<Raw<'a>>,
+    #[serde(alias = "metadatajson", borrow)]
+    metadata_json: Option<Raw<'a>>,
     #[serde(alias = "servicedata", borrow)]
-    pub(super) service_data: Option<Raw<'a>>,
+    service_data: Option<Raw<'a>>,
+    /// BigQuery's export names the column after the data's type.
+    #[serde(rename = "servicedata_v1_iam", borrow)]
+    service_data_iam: Option<Raw<'a>>,
+}
+
+impl<'a> AuditLog<'a> {
+    pub(super) fn request(&self) -> Option<Raw<'a>> {
+        self.request.or(self.request_json)
+    }
+
+    pub(super) fn response(&self) -> Option<Raw<'a>> {
+        self.response.or(self.response_json)
+    }
+
+    pub(super) fn metadata(&self) -> Option<Raw<'a>> {
+        self.metadata.or(self.metadata_json)
+    }
+
+    pub(super) fn service_data(&self) -> Option<Raw<'a>> {
+        self.service_data.or(self.service_data_iam)
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -244,7 +272,8 @@ pub(super) struct BindingDelta<'a> {
 impl RequestMetadata<'_> {
     /// Calls from within Google have `private` or `gce-internal-ip` here, which is no address.
     pub(super) fn address(&self) -> Option<Cow<'_, str>> {
-        self.caller_ip.get().or(self.caller_ip_upper.get()).and_then(address)
+        let spelled = [&self.caller_ip, &self.caller_ip_upper];
+        spelled.into_iter().find_map(|ip| ip.get().and_then(address))
     }
 }
 
