@@ -8,6 +8,8 @@
 //! - **target**: the role of AssumeRole, also when it was denied (then it stands only in
 //!   `errorMessage`); the user or role that an IAM call acts on. A `SwitchRole` of the console is
 //!   logged as the new session's own: who switched to its role is `SwitchFrom`.
+//! - **outcome**: what `errorCode` says, which services spell in many ways; of a code that says
+//!   nothing `is not authorized to perform` in `errorMessage` means `denied`.
 //! - **credential**: `accessKeyId`; the key that the event minted in `issued_credential_id`.
 //! - **time**: `eventTime`, else the exporter's `@timestamp`; none where neither is a time, which
 //!   some redacted exports do.
@@ -271,13 +273,26 @@ impl Record<'_> {
         if let Ok(status @ 100..600) = code.parse::<i16>() {
             return (outcome_of_status(status.into()), Some(status));
         }
-        outcome_of_code(code)
+        outcome_of_code(code, self.error_message.get())
     }
 }
 
 /// What an error means by what its code says; of several the first.
 const CODES: &[(&[&str], (Outcome, i16))] = &[
-    (&["AccessDenied", "Unauthorized", "NotAuthorized", "Forbidden"], (Outcome::Denied, 403)),
+    (
+        &[
+            "AccessDenied",
+            "Unauthorized",
+            "NotAuthorized",
+            "Forbidden",
+            "AuthorizationError",
+            "AuthorizationFailed",
+            "AllAccessDisabled",
+            "InsufficientPrivileges",
+            "OptInRequired",
+        ],
+        (Outcome::Denied, 403),
+    ),
     (
         &[
             "InvalidClientTokenId",
@@ -286,12 +301,18 @@ const CODES: &[(&[&str], (Outcome, i16))] = &[
             "AuthFailure",
             "UnrecognizedClient",
             "InvalidIdentityToken",
-            "InvalidTokenException",
+            "InvalidToken",
+            "InvalidGrant",
+            "InvalidSignature",
             "IncompleteSignature",
             "MissingAuthenticationToken",
             "InvalidAccessKeyId",
             "TokenRefreshRequired",
             "Failed authentication",
+            "IDPRejectedClaim",
+            // A signature is good for some minutes only.
+            "RequestExpired",
+            "RequestTimeTooSkewed",
         ],
         (Outcome::Failure, 401),
     ),
@@ -310,12 +331,19 @@ static CODE_PARTS: LazyLock<AhoCorasick> = LazyLock::new(|| {
         .expect("a few short patterns make an automaton")
 });
 
-fn outcome_of_code(code: &str) -> (Outcome, Option<i16>) {
+fn outcome_of_code(code: &str, message: Option<&str>) -> (Outcome, Option<i16>) {
     let first =
         CODE_PARTS.find_overlapping_iter(code).map(|found| found.pattern().as_usize()).min();
     let mut of_part = CODES.iter().flat_map(|(parts, outcome)| parts.iter().map(move |_| outcome));
     let found = first.and_then(|number| of_part.nth(number));
-    let (outcome, status) = found.copied().unwrap_or((Outcome::Error, 400));
+    let (outcome, status) = match (found, message) {
+        (Some(found), _) => *found,
+        // What IAM says in every service, whatever code that has for it.
+        (None, Some(message)) if message.contains("is not authorized to perform") => {
+            (Outcome::Denied, 403)
+        }
+        (None, _) => (Outcome::Error, 400),
+    };
     (outcome, Some(status))
 }
 
