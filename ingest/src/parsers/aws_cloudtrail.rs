@@ -6,8 +6,10 @@
 //!   name in `session_id`; for a service acting for itself its DNS name; for a user of IAM Identity
 //!   Center `onBehalfOf.userId`, which is all that newer records say of them.
 //! - **target**: the role of AssumeRole, also when it was denied (then it stands only in
-//!   `errorMessage`); the user or role that an IAM call acts on. A `SwitchRole` of the console is
-//!   logged as the new session's own: who switched to its role is `SwitchFrom`.
+//!   `errorMessage`), the root of AssumeRoot's account, the role that GetRoleCredentials of IAM
+//!   Identity Center names; the user or role that an IAM call acts on, with its path where it is
+//!   being made: other calls do not tell the path. A `SwitchRole` of the console is logged as the
+//!   new session's own: who switched to its role is `SwitchFrom`.
 //! - **outcome**: what `errorCode` says, which services spell in many ways; of a code that says
 //!   nothing `is not authorized to perform` in `errorMessage` means `denied`.
 //! - **credential**: `accessKeyId`; the key that the event minted in `issued_credential_id`.
@@ -25,7 +27,7 @@ use crate::payload::{Payload, Rejects};
 use crate::value::{address, content_id, event_id, outcome_of_status};
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use memchr::memmem;
-use operation::{Subject, Verb, opened};
+use operation::{Subject, Verb};
 use std::borrow::Cow;
 use std::sync::LazyLock;
 use telltale_schema::time::{UNKNOWN, parse_instant, parse_lenient};
@@ -153,22 +155,32 @@ impl Record<'_> {
         let tenant = self.recipient_account_id.get().or(user.account_id.get());
         let service = self.event_source.get();
         let verb = operation::classify(service.unwrap_or_default(), name);
-        let [mut asked, mut answered, mut added] = [String::new(), String::new(), String::new()];
+        let [mut asked, mut answered, mut detailed, mut added] = [const { String::new() }; 4];
         let mut who = user.who(self.session_credential_from_console.is("true"), verb);
         let (outcome, status_code) = self.outcome(text, verb);
         let subject = match verb.subject {
             Subject::None | Subject::SwitchedRole => operation::Details::default(),
-            _ => operation::details(
-                verb,
-                opened(self.request_parameters, &mut asked),
-                opened(self.response_elements, &mut answered),
-                self.error_message.get(),
-            ),
+            _ => {
+                let request = self.request_parameters.and_then(|raw| raw.opened(&mut asked));
+                let details = match verb.subject {
+                    Subject::RoleOfAccount => member(text, "serviceEventDetails"),
+                    _ => None,
+                };
+                operation::details(
+                    verb,
+                    request
+                        .filter(|raw| raw.is_object())
+                        .or_else(|| details?.opened(&mut detailed)),
+                    self.response_elements.and_then(|raw| raw.opened(&mut answered)),
+                    self.error_message.get(),
+                )
+            }
         };
         let switched = match verb.subject {
             Subject::SwitchedRole => {
-                let switch = opened(json::field(text, "additionalEventData"), &mut added);
-                who.switched_by(switch.and_then(|raw| raw.read().ok()).unwrap_or_default())
+                let switch = member(text, "additionalEventData");
+                let switch = switch.and_then(|raw| raw.opened(&mut added)?.read().ok());
+                who.switched_by(switch.unwrap_or_default())
             }
             _ => None,
         };
@@ -345,6 +357,17 @@ fn outcome_of_code(code: &str, message: Option<&str>) -> (Outcome, Option<i16>) 
         (None, _) => (Outcome::Error, 400),
     };
     (outcome, Some(status))
+}
+
+/// A member at the top level of a record, in whatever case its key is.
+fn member<'a>(record: &'a str, name: &str) -> Option<Raw<'a>> {
+    let mut found = None;
+    json::members(record, |key, value| {
+        if key.eq_ignore_ascii_case(name) {
+            found.get_or_insert(value);
+        }
+    });
+    found
 }
 
 impl<'a> UserIdentity<'a> {

@@ -1,7 +1,7 @@
 //! What a CloudTrail `eventName` is about: its kind, whom it acts on, what it mints.
 
 use super::role_of_session;
-use crate::json::{Raw, Text, object};
+use crate::json::{Lenient, Raw, Text, object};
 use std::borrow::Cow;
 use telltale_schema::Kind;
 
@@ -22,6 +22,8 @@ pub(super) enum Subject {
     AssumedRole,
     /// A role of the console: `additionalEventData`.
     SwitchedRole,
+    /// A role of another account by its name: `requestParameters` or `serviceEventDetails`.
+    RoleOfAccount,
     /// An IAM user or role, the caller itself when none is named.
     Identity,
     /// A secret or parameter that is read or changed.
@@ -33,10 +35,12 @@ const fn verb(kind: Kind, subject: Subject) -> Verb {
 }
 
 static API_CALL: Verb = verb(Kind::ApiCall, Subject::None);
+static CALL_ON_IDENTITY: Verb = verb(Kind::ApiCall, Subject::Identity);
 static ASSUME_ROLE: Verb = verb(Kind::Impersonation, Subject::AssumedRole);
 static SWITCH_ROLE: Verb =
     Verb { kind: Kind::Impersonation, subject: Subject::SwitchedRole, is_sign_in: true };
 static FEDERATED_ROLE: Verb = verb(Kind::TokenIssued, Subject::AssumedRole);
+static ROLE_CREDENTIALS: Verb = verb(Kind::TokenIssued, Subject::RoleOfAccount);
 static TOKEN_ISSUED: Verb = verb(Kind::TokenIssued, Subject::Identity);
 static SIGN_IN: Verb =
     Verb { kind: Kind::Authentication, subject: Subject::None, is_sign_in: true };
@@ -72,7 +76,8 @@ pub(super) fn classify(service: &str, name: &str) -> &'static Verb {
         "eks-auth" if name == "AssumeRoleForPodIdentity" => &ASSUME_ROLE,
         "rolesanywhere" if name == "CreateSession" => &FEDERATED_ROLE,
         "sso" | "sso-oauth" | "signin-oauth" => match name {
-            "GetRoleCredentials" | "CreateToken" | "CreateTokenWithIAM" => &TOKEN_ISSUED,
+            "GetRoleCredentials" => &ROLE_CREDENTIALS,
+            "CreateToken" | "CreateTokenWithIAM" => &TOKEN_ISSUED,
             "Authenticate" | "Federate" | "UserAuthentication" => &SIGN_IN,
             _ => &API_CALL,
         },
@@ -157,7 +162,9 @@ fn iam(name: &str) -> &'static Verb {
         | "ChangePassword"
         | "ResetServiceSpecificCredential"
         | "UpdateAccessKey"
-        | "UpdateServiceSpecificCredential" => &CREDENTIAL_ROTATED,
+        | "UpdateServiceSpecificCredential"
+        | "UpdateSSHPublicKey"
+        | "UpdateSigningCertificate" => &CREDENTIAL_ROTATED,
         "DeleteAccessKey"
         | "DeleteLoginProfile"
         | "DeleteServiceSpecificCredential"
@@ -166,6 +173,7 @@ fn iam(name: &str) -> &'static Verb {
         "AddUserToGroup"
         | "RemoveUserFromGroup"
         | "UpdateAssumeRolePolicy"
+        | "UpdateAccountPasswordPolicy"
         | "SetDefaultPolicyVersion" => &POLICY_CHANGED,
         "CreateUser"
         | "DeleteUser"
@@ -173,6 +181,11 @@ fn iam(name: &str) -> &'static Verb {
         | "CreateRole"
         | "DeleteRole"
         | "UpdateRole"
+        | "UpdateRoleDescription"
+        | "TagUser"
+        | "UntagUser"
+        | "TagRole"
+        | "UntagRole"
         | "CreateServiceLinkedRole"
         | "DeleteServiceLinkedRole"
         | "CreateGroup"
@@ -184,8 +197,13 @@ fn iam(name: &str) -> &'static Verb {
         | "EnableMFADevice"
         | "DeactivateMFADevice"
         | "CreateOpenIDConnectProvider"
+        | "DeleteOpenIDConnectProvider"
+        | "UpdateOpenIDConnectProviderThumbprint"
         | "CreateSAMLProvider"
+        | "DeleteSAMLProvider"
         | "UpdateSAMLProvider" => &IDENTITY_CHANGED,
+        // The device is the same as before.
+        "ResyncMFADevice" => &CALL_ON_IDENTITY,
         _ => {
             let changes = ["Attach", "Detach", "Put", "Delete", "Create"];
             let is_policy = name.contains("Policy") || name.contains("PermissionsBoundary");
@@ -203,6 +221,12 @@ pub(super) struct Details<'a> {
     role_arn: Text<'a>,
     user_name: Text<'a>,
     role_name: Text<'a>,
+    /// Of a new user or role, as `/staff/`.
+    path: Text<'a>,
+    /// The account of the role, where that is not the caller's.
+    account_id: Text<'a>,
+    /// The user or role that was made.
+    made_arn: Text<'a>,
     denied_role: Option<&'a str>,
     /// The session that was got, for calls that name no role.
     session_arn: Text<'a>,
@@ -216,29 +240,34 @@ pub(super) struct Details<'a> {
 
 object! {
     struct Parameters<'a> {
-        role_arn: Text<'a> = "roleArn",
-        user_name: Text<'a> = "userName",
-        role_name: Text<'a> = "roleName",
-        target_principal: Text<'a> = "targetPrincipal",
-        policy_arn: Text<'a> = "policyArn",
-        policy_name: Text<'a> = "policyName",
+        role_arn: Text<'a> = "roleArn" | "rolearn",
+        user_name: Text<'a> = "userName" | "username",
+        role_name: Text<'a> = "roleName" | "rolename" | "role_name",
+        account_id: Text<'a> = "accountId" | "accountid" | "account_id",
+        path: Text<'a> = "path",
+        target_principal: Text<'a> = "targetPrincipal" | "targetprincipal",
+        policy_arn: Text<'a> = "policyArn" | "policyarn",
+        policy_name: Text<'a> = "policyName" | "policyname",
         status: Text<'a> = "status",
-        secret_id: Text<'a> = "secretId",
+        secret_id: Text<'a> = "secretId" | "secretid",
         name: Text<'a> = "name",
-        instance_id: Text<'a> = "instanceId",
-        key_name: Text<'a> = "keyName",
+        instance_id: Text<'a> = "instanceId" | "instanceid",
+        key_name: Text<'a> = "keyName" | "keyname",
     }
 
     struct Answer<'a> {
         credentials: Option<Issued<'a>> = "credentials",
-        access_key: Option<Issued<'a>> = "accessKey",
-        service_specific_credential: Option<Issued<'a>> = "serviceSpecificCredential",
-        credential_set: Option<Vec<CredentialSet<'a>>> = "credentialSet",
-        key_pair_id: Text<'a> = "keyPairId",
-        assumed_role_user: Option<AssumedRoleUser<'a>> = "assumedRoleUser",
+        access_key: Option<Issued<'a>> = "accessKey" | "accesskey",
+        service_specific_credential: Option<Issued<'a>> =
+            "serviceSpecificCredential" | "servicespecificcredential",
+        credential_set: Option<Vec<CredentialSet<'a>>> = "credentialSet" | "credentialset",
+        key_pair_id: Text<'a> = "keyPairId" | "keypairid",
+        assumed_role_user: Option<Named<'a>> = "assumedRoleUser" | "assumedroleuser",
+        user: Lenient<Named<'a>> = "user",
+        role: Lenient<Named<'a>> = "role",
     }
 
-    struct AssumedRoleUser<'a> {
+    struct Named<'a> {
         arn: Text<'a> = "arn",
     }
 
@@ -247,19 +276,9 @@ object! {
     }
 
     struct Issued<'a> {
-        access_key_id: Text<'a> = "accessKeyId",
-        service_specific_credential_id: Text<'a> = "serviceSpecificCredentialId",
-    }
-}
-
-/// Parameters or an answer that Athena and what reads through it give as JSON in a string, as JSON.
-pub(super) fn opened<'t>(raw: Option<Raw<'t>>, text: &'t mut String) -> Option<Raw<'t>> {
-    match raw {
-        Some(raw) if raw.0.starts_with('"') => {
-            *text = raw.read().ok()?;
-            Some(Raw(text))
-        }
-        raw => raw,
+        access_key_id: Text<'a> = "accessKeyId" | "accesskeyid",
+        service_specific_credential_id: Text<'a> =
+            "serviceSpecificCredentialId" | "servicespecificcredentialid",
     }
 }
 
@@ -276,6 +295,8 @@ pub(super) fn details<'a>(
         role_arn: or(asked.role_arn, asked.target_principal),
         user_name: asked.user_name,
         role_name: asked.role_name,
+        account_id: asked.account_id,
+        path: asked.path,
         resource: or(
             asked.policy_arn,
             or(asked.secret_id, or(asked.name, or(asked.instance_id, asked.key_name))),
@@ -293,6 +314,7 @@ pub(super) fn details<'a>(
             (None, None) => answer.key_pair_id,
         };
         details.session_arn = answer.assumed_role_user.unwrap_or_default().arn;
+        details.made_arn = or(answer.user.0.arn, answer.role.0.arn);
     }
     if verb.subject == Subject::AssumedRole && details.role_arn.get().is_none() {
         details.denied_role = error_message.and_then(denied_role);
@@ -321,18 +343,20 @@ fn is_user(arn: &str, name: &str) -> bool {
     path.is_some_and(|path| path.is_empty() || path.ends_with('/'))
 }
 
-/// `… is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::1:role/NAME`.
+/// `… is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::1:role/NAME`, of
+/// AssumeRoot `arn:aws:iam::1:root`.
 fn denied_role(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("on resource: ")?;
     let arn = rest.split([' ', ',', '"']).next()?.trim_end_matches('.');
-    (arn.starts_with("arn:") && arn.contains(":role/")).then_some(arn)
+    let names_one = arn.contains(":role/") || arn.ends_with(":root");
+    (arn.starts_with("arn:") && names_one).then_some(arn)
 }
 
 impl<'a> Details<'a> {
     /// The identity that was acted as or on.
     ///
     /// IAM names a user or role without its account and partition, which are the caller's own, and
-    /// leaves the user out when it is the caller.
+    /// leaves the user out when it is the caller. Only who was made just now is named with its path.
     pub fn target<'b>(
         &'b self,
         verb: &Verb,
@@ -340,23 +364,35 @@ impl<'a> Details<'a> {
         caller: Option<&'b str>,
     ) -> Option<Cow<'b, str>> {
         let partition = || caller?.strip_prefix("arn:")?.split(':').next();
-        let made = |kind: &str, name: &str| match tenant {
+        let is_path = |path: &&str| path.starts_with('/') && path.ends_with('/');
+        let path = self.path.get().filter(is_path).unwrap_or("/");
+        let made = |kind: &str, name: &str| match self.account_id.get().or(tenant) {
             _ if name.starts_with("arn:") => Cow::Owned(name.to_owned()),
             Some(account) => {
                 let partition = partition().unwrap_or("aws");
-                Cow::Owned(format!("arn:{partition}:iam::{account}:{kind}/{name}"))
+                Cow::Owned(format!("arn:{partition}:iam::{account}:{kind}{path}{name}"))
             }
             None => Cow::Owned(name.to_owned()),
         };
+        // AssumeRoot takes a member account by its number too.
+        let root = |account: &str| {
+            let partition = partition().unwrap_or("aws");
+            Cow::Owned(format!("arn:{partition}:iam::{account}:root"))
+        };
+        let is_account = |text: &str| text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
         match verb.subject {
             Subject::AssumedRole => self
                 .role_arn
                 .get()
                 .or(self.denied_role)
-                .map(Cow::Borrowed)
+                .map(|role| if is_account(role) { root(role) } else { Cow::Borrowed(role) })
                 .or_else(|| self.session_arn.get().and_then(role_of_session))
                 .or_else(|| self.role_name.get().map(|name| made("role", name))),
+            Subject::RoleOfAccount => self.role_name.get().map(|name| made("role", name)),
             Subject::Identity => {
+                if let Some(arn) = self.made_arn.get() {
+                    return Some(Cow::Borrowed(arn));
+                }
                 if let Some(name) = self.user_name.get() {
                     // Of the caller itself the ARN is known, with the path that the name lacks.
                     let own = caller.filter(|caller| is_user(caller, name));
