@@ -1,5 +1,7 @@
 //! AWS CloudTrail: management, data and sign-in events, as delivered to S3 (`{"Records":[…]}`,
-//! gzip), as single events or arrays, and as SIEMs export them.
+//! gzip), as single events or arrays, as SIEMs export them, and with keys in lower case as tables of
+//! Athena and Glue have them. Not what only looks like it: notifications of S3 and streams that
+//! Lambda reads (`eventSource` `aws:…`), ActionTrail of Alibaba Cloud.
 //! <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
 //!
 //! - **principal**: the user's or root's ARN; for a session the ARN of its role, the session's
@@ -55,59 +57,79 @@ impl Parser for AwsCloudtrail {
 
     fn recognises(&self, record: &str) -> bool {
         let has = |name: &str| memmem::find(record.as_bytes(), name.as_bytes()).is_some();
-        record.starts_with('{')
-            && has("\"eventName\"")
-            && (has("\"eventSource\"") || has("\"eventVersion\""))
-            && (has("\"userIdentity\"") || has("\"recipientAccountId\"") || has("\"awsRegion\""))
-            && !has("\"requestParams\"")
+        let any = |names: &[&str]| names.iter().any(|name| has(name));
+        let camel = || {
+            has("\"eventName\"")
+                && any(&["\"eventSource\"", "\"eventVersion\""])
+                && any(&["\"userIdentity\"", "\"recipientAccountId\"", "\"awsRegion\""])
+                && !has("\"requestParams\"")
+        };
+        let lower = || {
+            has("\"eventname\"")
+                && any(&["\"eventsource\"", "\"eventversion\""])
+                && any(&["\"useridentity\"", "\"recipientaccountid\"", "\"awsregion\""])
+                && !has("\"requestparams\"")
+        };
+        let source = || {
+            text_behind(record, "\"eventSource\"")
+                .or_else(|| text_behind(record, "\"eventsource\""))
+        };
+        record.starts_with('{') && (camel() || lower()) && !source().is_some_and(is_foreign)
     }
 
     fn parse(&self, payload: &Payload, events: &mut dyn Events, rejects: &mut Rejects) {
         append_or_refuse(payload, rejects, |text| {
+            let with_identity;
             let mut record = Record::default();
-            json::read_into(text, &mut record).map_err(|cause| cause.to_string())?;
+            if let Err(cause) = json::read_into(text, &mut record) {
+                with_identity = identity_opened(text).ok_or_else(|| cause.to_string())?;
+                record = Record::default();
+                json::read_into(&with_identity, &mut record).map_err(|cause| cause.to_string())?;
+            }
             record.append_to(text, events)
         });
     }
 }
 
+// Tables of Athena and Glue have every key in lower case.
 object! {
     struct Record<'a> {
-        event_id: Text<'a> = "eventID",
-        event_time: Text<'a> = "eventTime",
+        event_id: Text<'a> = "eventID" | "eventid",
+        event_time: Text<'a> = "eventTime" | "eventtime",
         /// What Logstash makes of `eventTime`.
         timestamp: Text<'a> = "@timestamp",
-        event_name: Text<'a> = "eventName",
-        event_source: Text<'a> = "eventSource",
-        aws_region: Text<'a> = "awsRegion",
-        source_ip_address: Text<'a> = "sourceIPAddress",
-        user_agent: Text<'a> = "userAgent",
-        error_code: Text<'a> = "errorCode",
-        error_message: Text<'a> = "errorMessage",
-        user_identity: UserIdentity<'a> = "userIdentity",
-        request_parameters: Option<Raw<'a>> = "requestParameters",
-        response_elements: Option<Raw<'a>> = "responseElements",
+        event_name: Text<'a> = "eventName" | "eventname",
+        event_source: Text<'a> = "eventSource" | "eventsource",
+        aws_region: Text<'a> = "awsRegion" | "awsregion",
+        source_ip_address: Text<'a> = "sourceIPAddress" | "sourceipaddress",
+        user_agent: Text<'a> = "userAgent" | "useragent",
+        error_code: Text<'a> = "errorCode" | "errorcode",
+        error_message: Text<'a> = "errorMessage" | "errormessage",
+        user_identity: UserIdentity<'a> = "userIdentity" | "useridentity",
+        request_parameters: Option<Raw<'a>> = "requestParameters" | "requestparameters",
+        response_elements: Option<Raw<'a>> = "responseElements" | "responseelements",
         resources: First<Lenient<Resource<'a>>> = "resources",
-        recipient_account_id: Text<'a> = "recipientAccountId",
-        session_credential_from_console: Text<'a> = "sessionCredentialFromConsole",
+        recipient_account_id: Text<'a> = "recipientAccountId" | "recipientaccountid",
+        session_credential_from_console: Text<'a> =
+            "sessionCredentialFromConsole" | "sessioncredentialfromconsole",
     }
 
     struct UserIdentity<'a> {
         kind: Text<'a> = "type",
-        principal_id: Text<'a> = "principalId",
+        principal_id: Text<'a> = "principalId" | "principalid",
         arn: Text<'a> = "arn",
-        account_id: Text<'a> = "accountId",
-        access_key_id: Text<'a> = "accessKeyId",
-        user_name: Text<'a> = "userName",
-        invoked_by: Text<'a> = "invokedBy",
-        on_behalf_of: Option<Raw<'a>> = "onBehalfOf",
-        session_context: SessionContext<'a> = "sessionContext",
+        account_id: Text<'a> = "accountId" | "accountid",
+        access_key_id: Text<'a> = "accessKeyId" | "accesskeyid",
+        user_name: Text<'a> = "userName" | "username",
+        invoked_by: Text<'a> = "invokedBy" | "invokedby",
+        on_behalf_of: Option<Raw<'a>> = "onBehalfOf" | "onbehalfof",
+        session_context: Lenient<SessionContext<'a>> = "sessionContext" | "sessioncontext",
     }
 
     struct SessionContext<'a> {
-        session_issuer: SessionIssuer<'a> = "sessionIssuer",
-        attributes: Attributes<'a> = "attributes",
-        source_identity: Text<'a> = "sourceIdentity",
+        session_issuer: Lenient<SessionIssuer<'a>> = "sessionIssuer" | "sessionissuer",
+        attributes: Lenient<Attributes<'a>> = "attributes",
+        source_identity: Text<'a> = "sourceIdentity" | "sourceidentity",
     }
 
     struct SessionIssuer<'a> {
@@ -115,8 +137,8 @@ object! {
     }
 
     struct Attributes<'a> {
-        creation_date: Text<'a> = "creationDate",
-        mfa_authenticated: Text<'a> = "mfaAuthenticated",
+        creation_date: Text<'a> = "creationDate" | "creationdate",
+        mfa_authenticated: Text<'a> = "mfaAuthenticated" | "mfaauthenticated",
     }
 
     struct Resource<'a> {
@@ -124,19 +146,19 @@ object! {
     }
 
     struct OnBehalfOf<'a> {
-        user_id: Text<'a> = "userId",
+        user_id: Text<'a> = "userId" | "userid",
     }
 
     /// `additionalEventData` of a `SwitchRole`: ARNs of a user, or of a session.
     struct Switch<'a> {
-        from: Text<'a> = "SwitchFrom",
-        to: Text<'a> = "SwitchTo",
+        from: Text<'a> = "SwitchFrom" | "switchfrom",
+        to: Text<'a> = "SwitchTo" | "switchto",
     }
 
     struct Insight<'a> {
-        kind: Text<'a> = "insightType",
-        event_source: Text<'a> = "eventSource",
-        event_name: Text<'a> = "eventName",
+        kind: Text<'a> = "insightType" | "insighttype",
+        event_source: Text<'a> = "eventSource" | "eventsource",
+        event_name: Text<'a> = "eventName" | "eventname",
     }
 }
 
@@ -149,11 +171,15 @@ struct Who<'a> {
 }
 
 impl Record<'_> {
+    /// Errors: why the record is no event.
     fn append_to(&self, text: &str, events: &mut dyn Events) -> Result<(), String> {
         let Some(name) = self.event_name.get() else { return self.append_insight(text, events) };
         let user = &self.user_identity;
         let tenant = self.recipient_account_id.get().or(user.account_id.get());
         let service = self.event_source.get();
+        if let Some(source) = service.filter(|source| is_foreign(source)) {
+            return Err(format!("`eventSource` is {source:?}, whose events are not CloudTrail's"));
+        }
         let verb = operation::classify(service.unwrap_or_default(), name);
         let [mut asked, mut answered, mut detailed, mut added] = [const { String::new() }; 4];
         let mut who = user.who(self.session_credential_from_console.is("true"), verb);
@@ -235,7 +261,7 @@ impl Record<'_> {
 
     /// CloudTrail Insights: what CloudTrail found unusual, without a caller.
     fn append_insight(&self, text: &str, events: &mut dyn Events) -> Result<(), String> {
-        let insight = json::field(text, "insightDetails").filter(|raw| raw.is_object());
+        let insight = member(text, "insightDetails").filter(|raw| raw.is_object());
         let insight: Insight<'_> =
             insight.and_then(|raw| raw.read().ok()).ok_or("`eventName` is missing")?;
         let tenant = self.recipient_account_id.get();
@@ -273,7 +299,7 @@ impl Record<'_> {
     /// or `serviceEventDetails` (IAM Identity Center).
     fn outcome(&self, text: &str, verb: &Verb) -> (Outcome, Option<i16>) {
         let Some(code) = self.error_code.get() else {
-            let details = || json::field(text, "serviceEventDetails");
+            let details = || member(text, "serviceEventDetails");
             let failed_login = self.response_elements.is_some_and(says_failure)
                 || (verb.is_sign_in && details().is_some_and(says_failure));
             return match failed_login {
@@ -359,6 +385,19 @@ fn outcome_of_code(code: &str, message: Option<&str>) -> (Outcome, Option<i16>) 
     (outcome, Some(status))
 }
 
+/// Whether an `eventSource` is of events that look like CloudTrail's: notifications of S3 and
+/// streams that Lambda reads (`aws:s3`, `aws:dynamodb`, `aws:kinesis`), ActionTrail of Alibaba Cloud.
+fn is_foreign(source: &str) -> bool {
+    source.starts_with("aws:") || source.ends_with(".aliyuncs.com")
+}
+
+/// The text of the first member of that name, as it stands in the record.
+fn text_behind<'a>(record: &'a str, quoted_name: &str) -> Option<&'a str> {
+    let at = memmem::find(record.as_bytes(), quoted_name.as_bytes())? + quoted_name.len();
+    let value = record[at..].trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+    value.split('"').next()
+}
+
 /// A member at the top level of a record, in whatever case its key is.
 fn member<'a>(record: &'a str, name: &str) -> Option<Raw<'a>> {
     let mut found = None;
@@ -368,6 +407,18 @@ fn member<'a>(record: &'a str, name: &str) -> Option<Raw<'a>> {
         }
     });
     found
+}
+
+/// The record with its `userIdentity` as an object, where that is JSON in a string.
+fn identity_opened(record: &str) -> Option<String> {
+    let identity = member(record, "userIdentity").filter(|raw| raw.0.starts_with('"'))?;
+    let mut inner = String::new();
+    let object = identity.opened(&mut inner)?.0.trim();
+    // Whatever else it holds would become a part of the record.
+    json::from_str::<UserIdentity<'_>>(object).ok().filter(|_| object.starts_with('{'))?;
+    let start = identity.0.as_ptr() as usize - record.as_ptr() as usize;
+    let behind = &record[start + identity.0.len()..];
+    Some(format!("{}{object}{behind}", &record[..start]))
 }
 
 impl<'a> UserIdentity<'a> {
@@ -396,6 +447,11 @@ impl<'a> UserIdentity<'a> {
                 };
                 Who::of(id, kind)
             }
+            // The role itself, with no session of it.
+            Some("Role") => Who::in_session(
+                arn.or(self.user_name.get()).or(self.principal_id.get()).map(Cow::Borrowed),
+                None,
+            ),
             Some("AWSService") => Who::of(self.invoked_by.get().or(arn), PrincipalKind::System),
             Some("FederatedUser") => Who {
                 session: arn.and_then(name_of_session),
