@@ -318,6 +318,7 @@ fn refused_for_good_is_what_every_member_that_answers_refuses() {
 fn settings_that_cannot_work_are_refused() {
     for (settings, expected) in [
         ("", "`urls` is empty"),
+        ("urls = 'http://u:p@a'", ": `urls` is no list of texts, such as"),
         ("urls = ['am:9093']", "`urls[0]` is no URL of an HTTP server"),
         ("urls = ['http://a', 'ftp://b']", "`urls[1]` is no URL of an HTTP server"),
         ("urls = ['http://a']\nhold = '5s'", "`hold` is below one minute"),

@@ -1,9 +1,11 @@
 //! `telltale check`: whether a configuration is sound, without starting anything.
 
 use super::{ConfigFile, Ending, parser};
-use crate::config::{Config, FilesSource, ObjectsSource, Retention, Source, SyslogSource};
+use crate::config::{
+    Config, FilesSource, KafkaSource, ObjectsSource, Retention, Source, SyslogSource,
+};
 use crate::service::sources::{kafka_of, objects_of, tail_of};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
@@ -69,23 +71,7 @@ pub fn check(config: &Config) -> Result<()> {
                 }
             }
             Source::Syslog(syslog) => check_syslog(syslog, config)?,
-            Source::Kafka(kafka) => {
-                ensure!(
-                    !kafka.topics.is_empty(),
-                    "`[[source]] kind = \"kafka\"` names no `topics`"
-                );
-                for (topic, parser) in &kafka.parsers {
-                    ensure!(
-                        kafka.topics.contains(topic),
-                        "`parsers` of the Kafka source names the topic `{topic}`, which is not among its `topics`"
-                    );
-                    is_parser(parser, &format!("of the topic `{topic}`"))?;
-                }
-                kafka_of(kafka)
-                    .check()
-                    .map_err(anyhow::Error::msg)
-                    .context("in `[[source]] kind = \"kafka\"`")?;
-            }
+            Source::Kafka(kafka) => check_kafka(kafka)?,
         }
     }
     Ok(())
@@ -154,6 +140,18 @@ fn check_objects(objects: &ObjectsSource, config: &Config) -> Result<()> {
         "`poll_interval` of the source `objects` is below 100ms"
     );
     objects_of(objects, config.scan.limits()).map(drop)
+}
+
+fn check_kafka(kafka: &KafkaSource) -> Result<()> {
+    ensure!(!kafka.topics.is_empty(), "`[[source]] kind = \"kafka\"` names no `topics`");
+    for (topic, parser) in &kafka.parsers {
+        ensure!(
+            kafka.topics.contains(topic),
+            "`parsers` of the Kafka source names the topic `{topic}`, which is not among its `topics`"
+        );
+        is_parser(parser, &format!("of the topic `{topic}`"))?;
+    }
+    kafka_of(kafka).check().map_err(|cause| anyhow!("`[[source]] kind = \"kafka\"`: {cause}"))
 }
 
 fn check_syslog(syslog: &SyslogSource, config: &Config) -> Result<()> {

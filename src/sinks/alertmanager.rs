@@ -84,6 +84,10 @@ pub static KIND: SinkKind = SinkKind {
     help: "alerts to Prometheus Alertmanager, API v2, grouped by principal",
     source: include_str!("alertmanager.rs"),
     build: |settings| {
+        // A password may stand in them, so what is no list is not repeated.
+        if settings.get("urls").is_some_and(|urls| !is_texts(urls)) {
+            return Err(fault("`urls` is no list of texts, such as [\"http://host:9093\"]".into()));
+        }
         let settings: Settings = toml::Value::Table(settings)
             .try_into()
             .map_err(|cause: toml::de::Error| fault(cause.message().to_owned()))?;
@@ -376,6 +380,10 @@ fn bounded(mut text: String) -> String {
         text.push('…');
     }
     text
+}
+
+fn is_texts(urls: &toml::Value) -> bool {
+    urls.as_array().is_some_and(|urls| urls.iter().all(toml::Value::is_str))
 }
 
 fn fault(cause: String) -> ConfigError {

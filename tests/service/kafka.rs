@@ -73,3 +73,18 @@ fn partitions_that_move_to_another_process_and_back_are_read_to_their_end() {
     first.stop();
     assert!(!held(&here).is_empty() && !held(&there).is_empty());
 }
+
+#[test]
+fn a_mistake_in_the_settings_of_kafka_is_named_without_secrets() {
+    let misspelt = "topics = [\"a\"]\nproperties = { \"sasl.pasword\" = \"hunter2\" }";
+    for (settings, hint) in [
+        ("topics = []", "names no `topics`"),
+        ("topics = [\"a\"]\nparsers = { b = \"clearml\" }", "names the topic `b`"),
+        (misspelt, "no property `sasl.pasword`"),
+    ] {
+        let source = "[[source]]\nkind = \"kafka\"\nbrokers = \"127.0.0.1:9\"";
+        let site = Site::new(&[]).configured(&format!("{source}\n{settings}\n"));
+        let said = site.assert_refused(settings, hint);
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}

@@ -110,13 +110,16 @@ impl Site {
     }
 
     /// `check` and `run` refuse its configuration, of which `settings` are the fault, with `hint`.
-    pub fn assert_refused(&self, settings: &str, hint: &str) {
-        for command in ["check", "run"] {
+    /// What they say.
+    pub fn assert_refused(&self, settings: &str, hint: &str) -> String {
+        let both = ["check", "run"].map(|command| {
             let output = self.command(&[command]).output().expect("the binary runs");
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{settings}: {said}");
             assert!(said.contains(hint), "{settings}: {said}");
-        }
+            said.into_owned()
+        });
+        both.concat()
     }
 
     /// Starts the service and waits until it is ready.

@@ -19,7 +19,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaConfRes, RDKafkaRespErr};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -80,7 +80,7 @@ pub struct Kafka {
 
 impl Kafka {
     /// Errors: a property that is this source's own.
-    pub fn check(&self) -> Result<(), String> {
+    fn check_reserved(&self) -> Result<(), String> {
         match RESERVED.iter().find(|(name, _)| self.properties.contains_key(*name)) {
             Some((name, hint)) => Err(format!("`{name}` is no setting of `properties`; {hint}")),
             None => Ok(()),
@@ -191,13 +191,41 @@ struct Handed {
     stored: bool,
 }
 
+impl Kafka {
+    /// Errors: properties that are this source's own, or that librdkafka does not know or take.
+    /// Connects to nothing.
+    pub fn check(&self) -> Result<(), String> {
+        self.check_reserved()?;
+        let mut config = KafkaSource::client(self);
+        // Without brokers there is nobody to connect to, and without a group nothing to leave.
+        for name in ["bootstrap.servers", "metadata.broker.list", "group.id", "group.instance.id"] {
+            config.remove(name);
+        }
+        config.create::<BaseConsumer>().map(drop).map_err(|cause| said_of(&cause))
+    }
+}
+
+/// What librdkafka says of settings, without their values: one of them may be a password.
+fn said_of(cause: &KafkaError) -> String {
+    match cause {
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, name, _) => format!(
+            "librdkafka has no property `{name}`; those that it has are at https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md"
+        ),
+        // Of a property that takes certain words, librdkafka quotes the one that it does not know.
+        KafkaError::ClientConfig(_, said, name, _) if said.starts_with("Invalid value \"") => {
+            format!("the property `{name}` has a value that librdkafka does not know")
+        }
+        KafkaError::ClientConfig(_, said, name, _) => {
+            format!("the property `{name}`: {}", said.trim_end())
+        }
+        KafkaError::ClientCreation(said) => said.clone(),
+        other => other.to_string(),
+    }
+}
+
 impl KafkaSource {
-    /// Joins the group.
-    ///
-    /// Errors: settings that librdkafka does not know or that are not to be set, a parser that there
-    /// is not.
-    pub fn join(kafka: &Kafka, take: Arc<dyn Take>) -> Result<Self, String> {
-        kafka.check()?;
+    /// The settings of librdkafka.
+    fn client(kafka: &Kafka) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &kafka.brokers)
@@ -221,6 +249,16 @@ impl KafkaSource {
         for (name, value) in &kafka.properties {
             config.set(name, value);
         }
+        config
+    }
+
+    /// Joins the group.
+    ///
+    /// Errors: settings that librdkafka does not know or that are not to be set, a parser that there
+    /// is not.
+    pub fn join(kafka: &Kafka, take: Arc<dyn Take>) -> Result<Self, String> {
+        kafka.check_reserved()?;
+        let config = Self::client(kafka);
         let mut topics = HashMap::new();
         for topic in &kafka.topics {
             let parser =
@@ -237,7 +275,7 @@ impl KafkaSource {
         }
         let consumer: BaseConsumer<Member> = config
             .create_with_context(Member { take: Arc::clone(&take) })
-            .map_err(|cause| cause.to_string())?;
+            .map_err(|cause| said_of(&cause))?;
         let names: Vec<&str> = kafka.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names).map_err(|cause| cause.to_string())?;
         Ok(Self { consumer, topics, take })
@@ -415,14 +453,14 @@ mod tests {
     #[test]
     fn properties_that_are_the_sources_own_are_refused() {
         for (name, _) in RESERVED {
-            let said = with(name).check().unwrap_err();
+            let said = with(name).check_reserved().unwrap_err();
             assert!(
                 said.starts_with(&format!("`{name}` is no setting of `properties`; ")),
                 "{said}"
             );
         }
         for name in ["security.protocol", "sasl.password", "auto.offset.reset", "client.id"] {
-            assert_eq!(with(name).check(), Ok(()), "{name}");
+            assert_eq!(with(name).check_reserved(), Ok(()), "{name}");
         }
     }
 
@@ -458,6 +496,31 @@ mod tests {
         assert_eq!(whole.len(), 6);
         for at_once in 1..messages.len() {
             assert_eq!(ids(&messages, at_once), whole, "{at_once} at once");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_property_is_named_without_its_value() {
+        let check = |properties: &[(&str, &str)]| {
+            let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let kafka = Kafka {
+                brokers: "127.0.0.1:9".to_owned(),
+                topics: vec!["audit".to_owned()],
+                group: "telltale".to_owned(),
+                instance: None,
+                parsers: BTreeMap::new(),
+                properties: properties.iter().map(pair).collect(),
+            };
+            kafka.check()
+        };
+        assert_eq!(check(&[("session.timeout.ms", "1200")]), Ok(()));
+        for (name, hint) in [
+            ("sasl.pasword", "librdkafka has no property `sasl.pasword`"),
+            ("session.timeout.ms", "the property `session.timeout.ms`: "),
+            ("security.protocol", "the property `security.protocol` has a value"),
+        ] {
+            let said = check(&[(name, "hunter2")]).expect_err("it is refused");
+            assert!(said.contains(hint) && !said.contains("hunter2"), "{said}");
         }
     }
 }
