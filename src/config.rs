@@ -1,8 +1,9 @@
 //! The configuration file, `telltale.toml`. Every setting has a default, so none is needed.
 
 use crate::sinks;
-use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use anyhow::{Context, Result, anyhow, bail};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use telltale_ingest::sources::Limits;
 use telltale_ingest::sources::objects::Layout;
 use telltale_ingest::sources::tls::TlsFiles;
 use telltale_schema::Micros;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 /// `telltale.toml`.
 #[derive(Debug, Default, Deserialize)]
@@ -23,6 +26,7 @@ pub struct Config {
     pub lake: Lake,
     pub telemetry: Telemetry,
     /// Sources that `run` reads; `http` as it is when none is listed.
+    #[serde(deserialize_with = "passed_over")]
     pub source: Vec<Source>,
     /// Detectors to run, `kind` and its settings; all of them as they are when none is listed.
     pub detect: Vec<toml::Table>,
@@ -132,6 +136,7 @@ pub struct Lake {
     /// folder.
     pub url: Option<String>,
     /// Settings of the store by the names of `object_store`: `endpoint`, `allow_http`, `region`.
+    #[serde(deserialize_with = "texts")]
     pub options: BTreeMap<String, String>,
     pub retention: Retention,
 }
@@ -166,8 +171,7 @@ impl Telemetry {
 }
 
 /// `[[source]]`: where `run` reads from.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(Clone, Debug)]
 pub enum Source {
     Files(FilesSource),
     Http(HttpSource),
@@ -178,7 +182,47 @@ pub enum Source {
     Syslog(SyslogSource),
 }
 
+/// What `kind` of a source may be.
+const KINDS: &str = "`files`, `http`, `kafka`, `objects`, `otlp_grpc`, `stdin` and `syslog`";
+
 impl Source {
+    /// Reads a `[[source]]` table.
+    fn parse(mut table: Spanned<DeValue<'_>>) -> Result<Self, Mistake> {
+        let at = table.span().start;
+        let kind = match table.get_mut() {
+            DeValue::Table(settings) => settings.remove("kind"),
+            _ => None,
+        };
+        let Some(kind) = kind else {
+            return Err(Mistake::new(
+                at,
+                format!("a `[[source]]` has no `kind`; there are {KINDS}"),
+            ));
+        };
+        let kind_at = kind.span().start;
+        let DeValue::String(kind) = kind.into_inner() else {
+            let said = format!("`kind` of a `[[source]]` is no text; there are {KINDS}");
+            return Err(Mistake::new(kind_at, said));
+        };
+        let read = match &*kind {
+            "files" => settings(table).map(Self::Files),
+            "http" => settings(table).map(Self::Http),
+            "kafka" => settings(table).map(Self::Kafka),
+            "objects" => settings(table).map(Self::Objects),
+            "otlp_grpc" => settings(table).map(Self::OtlpGrpc),
+            "stdin" => settings(table).map(Self::Stdin),
+            "syslog" => settings(table).map(Self::Syslog),
+            unknown => {
+                let said = format!("unknown source `{unknown}` in `[[source]]`; there are {KINDS}");
+                return Err(Mistake::new(kind_at, said));
+            }
+        };
+        read.map_err(|cause| {
+            let Mistake { at, said } = Mistake::of(cause, at);
+            Mistake::new(at, format!("{said}, in `[[source]] kind = \"{kind}\"`"))
+        })
+    }
+
     /// What it is, in a few words.
     pub fn describe(&self) -> String {
         let tls = match self.tls() {
@@ -366,7 +410,7 @@ pub struct KafkaSource {
     pub parsers: BTreeMap<String, String>,
     /// Settings of librdkafka by its own names, such as `security.protocol` and `sasl.mechanism`; not
     /// those of commits, of the group and of how partitions are assigned.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts")]
     pub properties: BTreeMap<String, String>,
 }
 
@@ -377,7 +421,7 @@ pub struct ObjectsSource {
     /// A prefix: `s3://BUCKET/PREFIX`.
     pub url: String,
     /// Settings of the store, as for `[lake]`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts")]
     pub options: BTreeMap<String, String>,
     /// How objects lie below the prefix. Default `plain`.
     #[serde(default)]
@@ -461,7 +505,78 @@ pub struct Redaction {
     pub key_file: Option<PathBuf>,
 }
 
+/// Settings out of a table.
+fn settings<T: DeserializeOwned>(table: Spanned<DeValue<'_>>) -> Result<T, toml::de::Error> {
+    T::deserialize(ValueDeserializer::from(table))
+}
+
+/// [`Config::parse`] reads the sources. They are named to serde for the list of what there is.
+fn passed_over<'de, D: Deserializer<'de>>(sources: D) -> Result<Vec<Source>, D::Error> {
+    IgnoredAny::deserialize(sources).map(|_| Vec::new())
+}
+
+/// A table of texts. One of them may be a password, so what is no text is not repeated.
+fn texts<'de, D: Deserializer<'de>>(table: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let toml::Value::Table(table) = toml::Value::deserialize(table)? else {
+        return Err(D::Error::custom(
+            "expected a table of texts, such as `{ \"name\" = \"value\" }`",
+        ));
+    };
+    let texts = table.into_iter().map(|(name, value)| match value {
+        toml::Value::String(text) => Ok((name, text)),
+        _ => Err(D::Error::custom(format!(
+            "`{name}` is no text; values stand in quotes, and so do names with dots"
+        ))),
+    });
+    texts.collect()
+}
+
+/// What is wrong with the text of a configuration.
+struct Mistake {
+    /// The byte at which it is seen.
+    at: usize,
+    said: String,
+}
+
+impl Mistake {
+    fn new(at: usize, said: String) -> Self {
+        Self { at, said }
+    }
+
+    /// What `toml` says, with the key; at `else_at` where it does not know where.
+    fn of(mut cause: toml::de::Error, else_at: usize) -> Self {
+        let at = cause.span().map_or(else_at, |span| span.start);
+        // It would show the line, in which a password may stand.
+        cause.set_input(None);
+        Self::new(at, cause.to_string().trim_end().replace('\n', ", "))
+    }
+
+    /// The same with the number of its line in `text`.
+    fn within(self, text: &str) -> String {
+        let before = text.as_bytes().iter().take(self.at);
+        let line = 1 + before.filter(|byte| **byte == b'\n').count();
+        format!("line {line}: {}", self.said)
+    }
+}
+
 impl Config {
+    /// Reads the text of a file.
+    fn parse(text: &str) -> Result<Self, Mistake> {
+        let of = |cause| Mistake::of(cause, 0);
+        let mut root = DeTable::parse(text).map_err(of)?;
+        // Told apart by their `kind` first, so that a mistake has its line and its key.
+        let sources = root.get_mut().remove("source");
+        let mut config = Self::deserialize(toml::Deserializer::from(root)).map_err(of)?;
+        let Some(sources) = sources else { return Ok(config) };
+        let at = sources.span().start;
+        let DeValue::Array(tables) = sources.into_inner() else {
+            let said = "`source` is no list; begin the table of each source with `[[source]]`";
+            return Err(Mistake::new(at, said.to_owned()));
+        };
+        config.source = tables.into_iter().map(Source::parse).collect::<Result<_, _>>()?;
+        Ok(config)
+    }
+
     /// Reads the file, or takes the defaults where there is none.
     ///
     /// Errors: the file cannot be read, is no TOML, or has a setting that does not exist.
@@ -470,8 +585,8 @@ impl Config {
         let name = path.display();
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration `{name}`"))?;
-        let config: Self =
-            toml::from_str(&text).with_context(|| format!("in the configuration `{name}`"))?;
+        let config = Self::parse(&text)
+            .map_err(|cause| anyhow!("in the configuration `{name}`, {}", cause.within(&text)))?;
         // Whatever is wrong with a detector is said now and not after an hour of reading.
         config.detectors()?;
         Ok(config)
@@ -613,6 +728,50 @@ mod tests {
                 .contains("did you mean `dormant_account`?")
         );
         assert!(said("[[detect]]\n").contains("has no `kind`"));
+        assert!(said("[[detect]]\nkind = \"x\"\n").contains("there are `dormant_account`, "));
+    }
+
+    #[test]
+    fn a_mistake_is_said_with_line_and_key_and_without_a_secret() {
+        for (text, expected) in [
+            (
+                "[scan]\nallowed_lateness = 3\n",
+                "line 2: invalid type: integer `3`, expected a duration, in `scan.allowed_lateness`",
+            ),
+            (
+                "[[source]]\nkind = \"http\"\n\n[[source]]\nkind = \"otlp_grpc\"\nlisten = 4318\n",
+                "line 6: invalid type: integer `4318`, expected a string, in `listen`, in `[[source]] kind = \"otlp_grpc\"`",
+            ),
+            (
+                "[[source]]\nkind = \"files\"\npaths = \"/x\"\n",
+                "line 3: invalid type: string \"/x\", expected a sequence, in `paths`, in `[[source]] kind = \"files\"`",
+            ),
+            ("\n[[source]]\nkind = \"files\"\n", "line 2: missing field `paths`, in `[[source]]"),
+            (
+                "[[source]]\nlisten = \"a\"\n",
+                "line 1: a `[[source]]` has no `kind`; there are `files`",
+            ),
+            (
+                "[[source]]\nkind = \"htp\"\n",
+                "line 2: unknown source `htp` in `[[source]]`; there are",
+            ),
+            ("[[source]]\nkind = 3\n", "line 2: `kind` of a `[[source]]` is no text"),
+            (
+                "[[sources]]\n",
+                "unknown field `sources`, expected one of `scan`, `redaction`, `service`, `lake`, `telemetry`, `source`",
+            ),
+            ("[source]\nkind = \"http\"\n", "begin the table of each source with `[[source]]`"),
+            ("[lake]\noptions = \"hunter2\"\n", "line 2: expected a table of texts"),
+            ("[lake]\noptions = { secret_access_key = hunter2 }\n", "line 2: "),
+            (
+                "[[source]]\nkind = \"kafka\"\nbrokers = \"b:1\"\ntopics = []\nproperties.\"sasl.password\" = [\"hunter2\"]\n",
+                "`sasl.password` is no text; values stand in quotes",
+            ),
+        ] {
+            let Err(mistake) = Config::parse(text) else { panic!("{text} is taken") };
+            let said = mistake.within(text);
+            assert!(said.contains(expected) && !said.contains("hunter2"), "{text}: {said}");
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@
 //! ends in its time.
 
 use super::http::{Client, Endpoint, PostError};
-use super::{ConfigError, Sink, SinkError, SinkKind};
+use super::{ConfigError, Sink, SinkError, SinkKind, said_of};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, VecDeque};
@@ -90,7 +90,7 @@ pub static KIND: SinkKind = SinkKind {
         }
         let settings: Settings = toml::Value::Table(settings)
             .try_into()
-            .map_err(|cause: toml::de::Error| fault(cause.message().to_owned()))?;
+            .map_err(|cause: toml::de::Error| fault(said_of(&cause)))?;
         Ok(Box::new(Alertmanager::new(settings)?))
     },
 };

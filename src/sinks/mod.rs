@@ -92,6 +92,11 @@ pub fn named(tables: &[toml::Table]) -> Result<Vec<Named>, ConfigError> {
     Ok(all)
 }
 
+/// What `toml` says of settings, with the key, on one line.
+fn said_of(cause: &toml::de::Error) -> String {
+    cause.to_string().trim_end().replace('\n', ", ")
+}
+
 /// Whether a file may be called so.
 fn is_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');

@@ -15,7 +15,7 @@
 //! On SIGHUP `run` opens the file anew, so that it may be moved away (logrotate's `create`).
 //! A finding that grew comes again under the same `finding_info.uid`: of two, the later counts.
 
-use super::{ConfigError, Sink, SinkError, SinkKind};
+use super::{ConfigError, Sink, SinkError, SinkKind, said_of};
 use serde::Deserialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -32,8 +32,9 @@ pub static KIND: SinkKind = SinkKind {
     source: include_str!("ndjson.rs"),
     build: |settings| {
         let failed = |cause: String| ConfigError::Settings { name: NAME, cause };
-        let settings: Settings =
-            toml::Value::Table(settings).try_into().map_err(|cause| failed(cause.to_string()))?;
+        let settings: Settings = toml::Value::Table(settings)
+            .try_into()
+            .map_err(|cause: toml::de::Error| failed(said_of(&cause)))?;
         let sink = match settings.path.as_str() {
             "-" => Ndjson::stdout(),
             path => Ndjson::append(Path::new(path))

@@ -29,13 +29,24 @@ pub fn build(name: &str, table: toml::Table) -> Result<Box<dyn Detector>, Config
     match KINDS.iter().find(|kind| kind.name == name) {
         Some(kind) => (kind.build)(table),
         None => {
-            let hint = KINDS
-                .iter()
-                .map(|kind| (strsim::damerau_levenshtein(kind.name, name), kind.name))
-                .min()
-                .filter(|(distance, _)| *distance <= 4)
-                .map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
+            let hint = hint(name);
             Err(ConfigError::Unknown { name: name.to_owned(), hint })
+        }
+    }
+}
+
+/// `; did you mean …?` where a name is near or begins so, else what there is.
+fn hint(name: &str) -> String {
+    let distance = |kind: &DetectorKind| match kind.name.starts_with(name) && !name.is_empty() {
+        true => 0,
+        false => strsim::damerau_levenshtein(kind.name, name),
+    };
+    let near = KINDS.iter().map(|kind| (distance(kind), kind.name)).min();
+    match near.filter(|(distance, _)| *distance <= 4) {
+        Some((_, near)) => format!("; did you mean `{near}`?"),
+        None => {
+            let names: Vec<_> = KINDS.iter().map(|kind| format!("`{}`", kind.name)).collect();
+            format!("; there are {}", names.join(", "))
         }
     }
 }
@@ -52,7 +63,8 @@ pub fn defaults() -> Vec<Box<dyn Detector>> {
 fn settings<T: DeserializeOwned>(name: &'static str, table: toml::Table) -> Result<T, ConfigError> {
     table.try_into().map_err(|cause: toml::de::Error| ConfigError::Settings {
         name,
-        cause: cause.message().to_owned(),
+        // With the key, which stands on a line of its own.
+        cause: cause.to_string().trim_end().replace('\n', ", "),
     })
 }
 
@@ -66,9 +78,10 @@ mod tests {
         let expected = "unknown detector `dormant_acount` in `[[detect]]`; \
                         did you mean `dormant_account`?";
         assert_eq!(error.as_deref(), Some(expected));
-        assert!(
-            build("zzz", toml::Table::new()).err().is_some_and(|e| !e.to_string().contains("?"))
-        );
+        let error = |name| build(name, toml::Table::new()).err().map(|e| e.to_string());
+        let error = |name| error(name).unwrap_or_default();
+        assert!(error("dormant").ends_with("; did you mean `dormant_account`?"));
+        assert!(error("zzz").contains("; there are `dormant_account`, `impersonation_spike`, "));
     }
 
     #[test]
@@ -77,6 +90,9 @@ mod tests {
             let table = toml::Table::from_iter([("sensitivty".to_owned(), 1.into())]);
             let error = build(kind.name, table).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.contains(kind.name) && error.contains("sensitivty"), "{error}");
+            let table = toml::Table::from_iter([("false_pages_per_day".to_owned(), "1".into())]);
+            let error = build(kind.name, table).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.ends_with(", in `false_pages_per_day`"), "{error}");
         }
     }
 
