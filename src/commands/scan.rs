@@ -182,7 +182,10 @@ impl Scan {
                 file.with_context(|| format!("cannot create `{}`", path.display()))?,
             ));
         }
-        all.extend(sinks::named(&tables)?.into_iter().map(|(_, sink)| sink));
+        for (_, mut sink) in sinks::named(&tables)? {
+            sink.open()?;
+            all.push(sink);
+        }
         Ok(all)
     }
 }

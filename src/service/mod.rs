@@ -168,7 +168,8 @@ impl Service {
         info!(entries, events, seconds, "the journal is read");
         let (changes, changed) = watch::channel(settings.clone());
         let mut dispatchers = Vec::new();
-        for (name, sink) in config.sinks()? {
+        for (name, mut sink) in config.sinks()? {
+            sink.open()?;
             let (disk, stats) = (disk.as_ref(), Arc::clone(&self.stats));
             let dispatcher = Dispatcher::new(name, sink, &self.data, disk, found.last, stats)?;
             dispatchers.push(dispatcher);

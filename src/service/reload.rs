@@ -24,8 +24,9 @@ pub fn reload(old: &mut Config, new: Config, sources: &Sources, running: &Runnin
     let renewals = if has_sources { sources.read_again(&new)? } else { Vec::new() };
     let mut sinks = Vec::new();
     let has_sinks = !needs_restart.iter().any(|name| name == "[[sink]]");
-    for (place, (_, sink)) in new.sinks()?.into_iter().enumerate().filter(|_| has_sinks) {
+    for (place, (_, mut sink)) in new.sinks()?.into_iter().enumerate().filter(|_| has_sinks) {
         if sink.is_made_anew() || old.sink.get(place) != new.sink.get(place) {
+            sink.open()?;
             sinks.push((place, sink));
         }
     }

@@ -17,6 +17,12 @@ pub trait Sink: Send {
     /// Its name in the configuration.
     fn name(&self) -> &'static str;
 
+    /// Makes what it needs outside, before the first delivery. Making the sink makes nothing there:
+    /// `telltale check` does that alone.
+    fn open(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// Delivers findings, oldest first; of two with the same id the later counts.
     ///
     /// Errors: none of them counts as delivered, and the caller offers all of them again.

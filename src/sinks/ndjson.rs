@@ -20,7 +20,7 @@ use serde::Deserialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use telltale_schema::Finding;
 use telltale_schema::ocsf;
 
@@ -69,6 +69,8 @@ pub struct Ndjson {
 
 enum Out {
     Stdout,
+    /// A file that is opened with [`Sink::open`] or the first line.
+    Closed(PathBuf),
     File(File),
 }
 
@@ -79,23 +81,32 @@ impl Ndjson {
 
     /// Starts the file anew, for the findings of one run.
     pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self::to_file(File::create(path)?, path, false))
+        Ok(Self::to(Out::File(File::create(path)?), path, false))
     }
 
-    /// Goes on at the end of the file, which is made where it is missing.
+    /// Goes on at the end of the file, which is made where it is missing, and not before it is
+    /// opened: `telltale check` may run as somebody else.
     pub fn append(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        is_writable(path)?;
         // How it ends is looked at with the first line: until then another process, or the sink that
         // this one replaces, may write to it.
-        Ok(Self::to_file(file, path, true))
+        Ok(Self::to(Out::Closed(path.to_owned()), path, true))
     }
 
-    fn to_file(file: File, path: &Path, may_be_cut: bool) -> Self {
-        Self { out: Out::File(file), target: path.display().to_string(), may_be_cut }
+    fn to(out: Out, path: &Path, may_be_cut: bool) -> Self {
+        Self { out, target: path.display().to_string(), may_be_cut }
+    }
+
+    fn open_file(&mut self) -> io::Result<()> {
+        if let Out::Closed(path) = &self.out {
+            self.out = Out::File(to_append().create(true).open(path)?);
+        }
+        Ok(())
     }
 
     /// Writes lines. After an error the last one may be there in part.
     fn write(&mut self, findings: &[Finding]) -> io::Result<()> {
+        self.open_file()?;
         if self.may_be_cut {
             self.end_line()?;
         }
@@ -122,6 +133,7 @@ impl Ndjson {
                 }
                 Ok(())
             }
+            Out::Closed(_) => Ok(()),
         }
     }
 
@@ -145,8 +157,38 @@ impl Ndjson {
                     synced => synced,
                 }
             }
+            Out::Closed(_) => unreachable!("it is opened before it is written"),
         }
     }
+
+    fn failed(&self, cause: io::Error) -> SinkError {
+        SinkError::Write { sink: NAME, target: self.target.clone(), cause }
+    }
+}
+
+fn to_append() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true);
+    options
+}
+
+/// Errors: a file that cannot be appended to, or that is not there and cannot be made.
+fn is_writable(path: &Path) -> io::Result<()> {
+    let missing = match to_append().open(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => cause,
+        opened => return opened.map(drop),
+    };
+    let folder = match path.parent() {
+        None => return Err(missing),
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+    };
+    if !std::fs::metadata(folder)?.is_dir() {
+        return Err(missing);
+    }
+    #[cfg(target_os = "linux")]
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK)?;
+    Ok(())
 }
 
 /// Whether the last line of a file has no end.
@@ -168,15 +210,15 @@ impl Sink for Ndjson {
 
     /// The file may have been moved away.
     fn is_made_anew(&self) -> bool {
-        matches!(self.out, Out::File(_))
+        !matches!(self.out, Out::Stdout)
+    }
+
+    fn open(&mut self) -> Result<(), SinkError> {
+        self.open_file().map_err(|cause| self.failed(cause))
     }
 
     fn deliver(&mut self, findings: &[Finding]) -> Result<(), SinkError> {
-        self.write(findings).map_err(|cause| SinkError::Write {
-            sink: NAME,
-            target: self.target.clone(),
-            cause,
-        })
+        self.write(findings).map_err(|cause| self.failed(cause))
     }
 }
 
@@ -242,9 +284,22 @@ mod tests {
 
     #[test]
     fn file_that_cannot_be_written_is_named() {
-        let table = toml::Table::from_iter([("path".into(), "/nowhere/findings".into())]);
-        let message = super::super::build(NAME, table).err().map(|error| error.to_string());
-        let message = message.unwrap_or_default();
-        assert!(message.starts_with("settings of sink `ndjson`: `path` /nowhere/findings cannot"));
+        for path in ["/nowhere/findings", "/dev/null/findings", "/", ""] {
+            let table = toml::Table::from_iter([("path".into(), path.into())]);
+            let message = super::super::build(NAME, table).err().map(|error| error.to_string());
+            let message = message.unwrap_or_default();
+            let expected = format!("settings of sink `ndjson`: `path` {path} cannot be written");
+            assert!(message.starts_with(&expected), "{path}: {message}");
+        }
+    }
+
+    #[test]
+    fn file_is_made_when_it_is_opened_and_not_before() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("findings.ndjson");
+        let mut sink = Ndjson::append(&path).expect("the file could be made");
+        assert!(!path.exists());
+        sink.open().expect("the file can be made");
+        assert!(path.exists());
     }
 }
