@@ -246,6 +246,16 @@ impl Source {
         }
     }
 
+    /// Where it listens, of a source that does.
+    pub fn listen(&self) -> Option<&str> {
+        match self {
+            Self::Http(HttpSource { listen, .. })
+            | Self::OtlpGrpc(OtlpSource { listen, .. })
+            | Self::Syslog(SyslogSource { listen, .. }) => Some(listen),
+            Self::Files(_) | Self::Kafka(_) | Self::Objects(_) | Self::Stdin(_) => None,
+        }
+    }
+
     /// Where certificate, key and roots of clients lie, of a source that listens.
     pub fn tls_files_mut(&mut self) -> Option<[&mut Option<PathBuf>; 3]> {
         match self {
@@ -633,10 +643,23 @@ impl Redaction {
         self.key_or(Some(data.join("fingerprint.key")))
     }
 
+    /// Makes no key.
+    ///
+    /// Errors: a `key_file` that is there and holds none.
+    pub fn check(&self) -> Result<()> {
+        let Some(path) = self.key_file.as_ref().filter(|_| passphrase().is_none()) else {
+            return Ok(());
+        };
+        match key_of(path) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                Err(cause).with_context(|| format!("cannot read the key file `{}`", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn key_or(&self, default: Option<PathBuf>) -> Result<(Key, Option<String>)> {
-        if let Ok(passphrase) = std::env::var(PASSPHRASE)
-            && !passphrase.is_empty()
-        {
+        if let Some(passphrase) = passphrase() {
             return Ok((Key::derive(&passphrase), None));
         }
         if let Some(path) = &self.key_file {
@@ -658,6 +681,10 @@ impl Redaction {
     }
 }
 
+fn passphrase() -> Option<String> {
+    std::env::var(PASSPHRASE).ok().filter(|passphrase| !passphrase.is_empty())
+}
+
 fn unkept(why: &str) -> String {
     format!(
         "the key of fingerprints could not be kept ({why}); those of this run differ from those of others. Set {PASSPHRASE}, or `key_file` in `[redaction]`"
@@ -671,14 +698,17 @@ fn default_key_file() -> Option<PathBuf> {
     Some(state.join("telltale/fingerprint.key"))
 }
 
-/// The key in a file, which is made with a random one, for its owner alone, where it is missing.
+/// The key in a file.
+fn key_of(path: &Path) -> std::io::Result<Key> {
+    use std::io::{Error, ErrorKind};
+    let key = std::fs::read(path)?.try_into().map(Key::from_bytes);
+    key.map_err(|_| Error::new(ErrorKind::InvalidData, "it does not hold 32 bytes"))
+}
+
+/// The same, and the file is made with a random one, for its owner alone, where it is missing.
 fn key_in(path: &Path) -> std::io::Result<Key> {
-    use std::io::{Error, ErrorKind, Write};
-    match std::fs::read(path) {
-        Ok(bytes) => bytes
-            .try_into()
-            .map(Key::from_bytes)
-            .map_err(|_| Error::new(ErrorKind::InvalidData, "it does not hold 32 bytes")),
+    use std::io::{ErrorKind, Write};
+    match key_of(path) {
         Err(cause) if cause.kind() == ErrorKind::NotFound => {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)?;
@@ -697,10 +727,10 @@ fn key_in(path: &Path) -> std::io::Result<Key> {
             std::fs::remove_file(&own)?;
             match linked {
                 Err(cause) if cause.kind() != ErrorKind::AlreadyExists => Err(cause),
-                _ => key_in(path),
+                _ => key_of(path),
             }
         }
-        Err(cause) => Err(cause),
+        read => read,
     }
 }
 

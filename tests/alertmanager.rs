@@ -324,6 +324,10 @@ fn settings_that_cannot_work_are_refused() {
         ("urls = ['http://a']\nhold = '5s'", "`hold` is below one minute"),
         ("urls = ['http://a']\nholt = '5m'", "unknown field `holt`"),
         ("urls = ['http://u:p@a']\nbearer_token_file = '/t'", "has a user beside"),
+        (
+            "urls = ['http://a']\nbearer_token_file = '/nowhere'",
+            "`bearer_token_file` /nowhere cannot be read",
+        ),
         ("urls = ['http://a']\nca_file = '/nowhere.pem'", "`ca_file` /nowhere.pem"),
     ] {
         let table = settings.parse().expect("the case is TOML");

@@ -4,10 +4,11 @@ use super::{ConfigFile, Ending, parser};
 use crate::config::{
     Config, FilesSource, KafkaSource, ObjectsSource, Retention, Source, SyslogSource,
 };
-use crate::service::sources::{kafka_of, objects_of, tail_of};
-use anyhow::{Context, Result, anyhow, ensure};
+use crate::service::sources::{kafka_of, objects_of, tail_of, tokens};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::time::Duration;
 use telltale_ingest::sources::tls;
 use telltale_queries::objects;
@@ -43,6 +44,7 @@ impl Check {
 /// What can be known to go wrong with `run` before anything is started.
 pub fn check(config: &Config) -> Result<()> {
     config.sinks()?;
+    config.redaction.check()?;
     bounds(config)?;
     match &config.lake.url {
         Some(url) => {
@@ -62,9 +64,9 @@ pub fn check(config: &Config) -> Result<()> {
         }
         match source {
             Source::Files(own) => files(own, config)?,
-            Source::Http(http) => address(&http.listen)?,
+            Source::Http(http) => listens(&http.listen, http.tokens_file.as_deref())?,
             Source::Objects(objects) => check_objects(objects, config)?,
-            Source::OtlpGrpc(otlp) => address(&otlp.listen)?,
+            Source::OtlpGrpc(otlp) => listens(&otlp.listen, otlp.tokens_file.as_deref())?,
             Source::Stdin(stdin) => {
                 if let Some(name) = &stdin.parser {
                     is_parser(name, "of standard input")?;
@@ -72,6 +74,30 @@ pub fn check(config: &Config) -> Result<()> {
             }
             Source::Syslog(syslog) => check_syslog(syslog, config)?,
             Source::Kafka(kafka) => check_kafka(kafka)?,
+        }
+    }
+    addresses(&config.source)
+}
+
+/// Whether each source that listens finds an address free, of those that its name stands for.
+fn addresses(sources: &[Source]) -> Result<()> {
+    let mut taken: Vec<(SocketAddr, &Source)> = Vec::new();
+    for source in sources {
+        let Some(listen) = source.listen() else { continue };
+        let mut in_the_way = None;
+        for own in listen.to_socket_addrs().with_context(|| source.describe())? {
+            in_the_way = taken.iter().find(|(other, _)| collide(own, *other)).copied();
+            if in_the_way.is_none() {
+                taken.push((own, source));
+                break;
+            }
+        }
+        if let Some((_, other)) = in_the_way {
+            bail!(
+                "two sources listen at the same address, {} and {}; give one of them another `listen`",
+                other.describe(),
+                source.describe()
+            );
         }
     }
     Ok(())
@@ -115,6 +141,17 @@ fn bounds(config: &Config) -> Result<()> {
     }
     ensure!(!service.sli_window.is_zero(), "`sli_window` in `[service]` is 0");
     Ok(())
+}
+
+/// Whether of two addresses only one can be listened at.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers =
+        |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
+    let (here, there) = (one.ip(), other.ip());
+    // Port 0 is another one each time.
+    one.port() != 0
+        && one.port() == other.port()
+        && (here == there || covers(here, there) || covers(there, here))
 }
 
 fn retention(config: &Config) -> Result<()> {
@@ -198,6 +235,11 @@ fn is_parser(name: &str, whose: &str) -> Result<()> {
     parser(name).map(drop).with_context(|| format!("the parser {whose}"))
 }
 
+fn listens(listen: &str, tokens_file: Option<&Path>) -> Result<()> {
+    address(listen)?;
+    tokens(tokens_file).map(drop)
+}
+
 fn address(listen: &str) -> Result<()> {
     ensure!(
         listen.to_socket_addrs().is_ok(),
@@ -260,6 +302,23 @@ mod tests {
             "[service]\nmaintenance_interval = \"100ms\"\nsli_interval = \"100ms\"\nfile_retention = \"0s\"",
         ] {
             assert_eq!(said(text), "sound", "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_collide_where_only_one_can_be_listened_at() {
+        for (one, other, expected) in [
+            ("127.0.0.1:4318", "127.0.0.1:4318", true),
+            ("0.0.0.0:4318", "127.0.0.1:4318", true),
+            ("[::1]:4318", "[::]:4318", true),
+            ("127.0.0.1:4318", "[::]:4318", true),
+            ("0.0.0.0:4318", "[::1]:4318", false),
+            ("127.0.0.1:4318", "127.0.0.1:4317", false),
+            ("127.0.0.1:4318", "127.0.0.2:4318", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let [a, b] = [one, other].map(|text| text.parse().unwrap());
+            assert_eq!((collide(a, b), collide(b, a)), (expected, expected), "{one} {other}");
         }
     }
 }

@@ -96,7 +96,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Errors: the certificates in `ca_file` cannot be read.
+    /// Errors: the token, or the certificates in `ca_file`, cannot be read.
     pub(super) fn new(
         bearer_token_file: Option<PathBuf>,
         ca_file: Option<&Path>,
@@ -111,6 +111,11 @@ impl Client {
         if let Some(path) = ca_file {
             let roots = RootCerts::from(certificates(path)?);
             config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+        }
+        if let Some(path) = &bearer_token_file {
+            let shown = path.display();
+            fs::read_to_string(path)
+                .map_err(|cause| format!("`bearer_token_file` {shown} cannot be read: {cause}"))?;
         }
         Ok(Self { agent: config.build().into(), bearer_token_file })
     }

@@ -201,7 +201,7 @@ async fn bind(
 }
 
 /// The tokens of a file, one on a line; none where there is no file.
-fn tokens(path: Option<&Path>) -> Result<Arc<[String]>> {
+pub fn tokens(path: Option<&Path>) -> Result<Arc<[String]>> {
     let Some(path) = path else { return Ok(Arc::default()) };
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the tokens in `{}`", path.display()))?;
