@@ -1,12 +1,13 @@
 //! The configuration file, `telltale.toml`. Every setting has a default, so none is needed.
 
 use crate::sinks;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use telltale_detect::engine::MAX_LATENESS;
 use telltale_detect::{Detector, detectors};
 use telltale_ingest::redact::Key;
 use telltale_ingest::sources::Limits;
@@ -44,7 +45,7 @@ pub struct Scan {
     pub block_bytes: usize,
     /// Bytes of the longest record, at most 1 GiB; longer ones are rejected. Default 16 MiB.
     pub record_bytes: usize,
-    /// How late an event may come after others of a later time. Default 15 minutes.
+    /// How late an event may come after others of a later time, at most an hour. Default 15 minutes.
     #[serde(with = "humantime_serde")]
     pub allowed_lateness: Duration,
 }
@@ -341,6 +342,9 @@ fn default_poll_interval() -> Duration {
     Duration::from_millis(250)
 }
 
+/// Bytes of a body unless a source says it.
+pub const BODY_BYTES: usize = 32 << 20;
+
 /// `[[source]] kind = "http"`: bodies that are posted.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -363,7 +367,7 @@ impl Default for HttpSource {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:4318".to_owned(),
-            body_bytes: 32 << 20,
+            body_bytes: BODY_BYTES,
             tokens_file: None,
             tls_cert_file: None,
             tls_key_file: None,
@@ -392,7 +396,7 @@ impl Default for OtlpSource {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:4317".to_owned(),
-            body_bytes: 32 << 20,
+            body_bytes: BODY_BYTES,
             tokens_file: None,
             tls_cert_file: None,
             tls_key_file: None,
@@ -599,7 +603,16 @@ impl Config {
             .map_err(|cause| anyhow!("in the configuration `{name}`, {}", cause.within(&text)))?;
         // Whatever is wrong with a detector is said now and not after an hour of reading.
         config.detectors()?;
+        config.check_lateness()?;
         Ok(config)
+    }
+
+    fn check_lateness(&self) -> Result<()> {
+        ensure!(
+            self.scan.allowed_lateness_micros() <= MAX_LATENESS,
+            "`allowed_lateness` in `[scan]` is above 1h, later than which detectors take no event"
+        );
+        Ok(())
     }
 
     /// The sinks, by name, in their order.
@@ -612,7 +625,7 @@ impl Config {
         if self.detect.is_empty() {
             return Ok(detectors::defaults());
         }
-        let mut all = Vec::new();
+        let mut all: Vec<Box<dyn Detector>> = Vec::new();
         for table in &self.detect {
             let mut settings = table.clone();
             let Some(toml::Value::String(kind)) = settings.remove("kind") else {
@@ -620,7 +633,12 @@ impl Config {
                     "a `[[detect]]` table has no `kind`; it names the detector, see `telltale list detectors`"
                 );
             };
-            all.push(detectors::build(&kind, settings)?);
+            let detector = detectors::build(&kind, settings)?;
+            ensure!(
+                all.iter().all(|other| other.name() != detector.name()),
+                "the detector `{kind}` stands in two `[[detect]]` tables; keep one"
+            );
+            all.push(detector);
         }
         Ok(all)
     }
@@ -759,6 +777,9 @@ mod tests {
         );
         assert!(said("[[detect]]\n").contains("has no `kind`"));
         assert!(said("[[detect]]\nkind = \"x\"\n").contains("there are `dormant_account`, "));
+        let twice = "[[detect]]\nkind = \"dormant_account\"\n".repeat(2);
+        assert!(said(&twice).contains("stands in two `[[detect]]` tables"));
+        assert!(said("[scan]\nallowed_lateness = \"2h\"\n").contains("`[scan]` is above 1h"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{ConfigFile, Ending, parser};
 use crate::config::{
-    Config, FilesSource, KafkaSource, ObjectsSource, Retention, Source, SyslogSource,
+    BODY_BYTES, Config, FilesSource, KafkaSource, ObjectsSource, Retention, Source, SyslogSource,
 };
 use crate::service::sources::{kafka_of, objects_of, tail_of, tokens};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -56,6 +56,8 @@ pub fn check(config: &Config) -> Result<()> {
         ),
     }
     retention(config)?;
+    repeats(config)?;
+    telemetry(config)?;
     let stdin = config.source.iter().filter(|source| matches!(source, Source::Stdin(_)));
     ensure!(stdin.count() <= 1, "`[[source]] kind = \"stdin\"` stands there twice");
     for source in &config.source {
@@ -64,9 +66,15 @@ pub fn check(config: &Config) -> Result<()> {
         }
         match source {
             Source::Files(own) => files(own, config)?,
-            Source::Http(http) => listens(&http.listen, http.tokens_file.as_deref())?,
+            Source::Http(http) => {
+                listens(&http.listen, http.tokens_file.as_deref())?;
+                bodies(http.body_bytes, source, config)?;
+            }
             Source::Objects(objects) => check_objects(objects, config)?,
-            Source::OtlpGrpc(otlp) => listens(&otlp.listen, otlp.tokens_file.as_deref())?,
+            Source::OtlpGrpc(otlp) => {
+                listens(&otlp.listen, otlp.tokens_file.as_deref())?;
+                bodies(otlp.body_bytes, source, config)?;
+            }
             Source::Stdin(stdin) => {
                 if let Some(name) = &stdin.parser {
                     is_parser(name, "of standard input")?;
@@ -154,6 +162,37 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
         && (here == there || covers(here, there) || covers(there, here))
 }
 
+fn repeats(config: &Config) -> Result<()> {
+    let service = &config.service;
+    ensure!(
+        !service.duplicate_horizon.is_zero(),
+        "`duplicate_horizon` in `[service]` is 0: what a sender sends again would be stored twice"
+    );
+    ensure!(service.duplicate_ids > 0, "`duplicate_ids` in `[service]` is 0");
+    Ok(())
+}
+
+/// The URL is not repeated: a password may stand in it.
+fn telemetry(config: &Config) -> Result<()> {
+    let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+    ensure!(
+        config.telemetry.otlp.as_ref().is_none_or(|url| url.is_empty() || is_url(url)),
+        "`otlp` in `[telemetry]` is no URL; write it as `http://localhost:4318`"
+    );
+    Ok(())
+}
+
+fn bodies(body_bytes: usize, source: &Source, config: &Config) -> Result<()> {
+    let most = config.service.delivery_bytes;
+    // Where `delivery_bytes` was lowered, and this was not, that is the bound.
+    ensure!(
+        (1..=most).contains(&body_bytes) || body_bytes == BODY_BYTES,
+        "`body_bytes` of the source {} is {body_bytes}, not between 1 and `delivery_bytes` of `[service]`, {most}",
+        source.describe()
+    );
+    Ok(())
+}
+
 fn retention(config: &Config) -> Result<()> {
     let Retention { default, of_logs } = &config.lake.retention;
     let named = of_logs.iter().map(|(log, kept)| (log.as_str(), **kept));
@@ -180,7 +219,16 @@ fn check_objects(objects: &ObjectsSource, config: &Config) -> Result<()> {
 }
 
 fn check_kafka(kafka: &KafkaSource) -> Result<()> {
-    ensure!(!kafka.topics.is_empty(), "`[[source]] kind = \"kafka\"` names no `topics`");
+    let source = "`[[source]] kind = \"kafka\"`";
+    ensure!(!kafka.topics.is_empty(), "{source} names no `topics`");
+    ensure!(kafka.topics.iter().all(|topic| !topic.is_empty()), "{source} has an empty topic");
+    ensure!(!kafka.group.is_empty(), "`group` of {source} is empty; without it, it is `telltale`");
+    let mut brokers = kafka.brokers.split(',').map(str::trim);
+    let is_web = |broker: &str| broker.starts_with("http://") || broker.starts_with("https://");
+    ensure!(
+        brokers.clone().any(|broker| !broker.is_empty()) && !brokers.any(is_web),
+        "`brokers` of {source} are no brokers; write them as `host:9092`, separated by commas"
+    );
     for (topic, parser) in &kafka.parsers {
         ensure!(
             kafka.topics.contains(topic),
@@ -188,7 +236,7 @@ fn check_kafka(kafka: &KafkaSource) -> Result<()> {
         );
         is_parser(parser, &format!("of the topic `{topic}`"))?;
     }
-    kafka_of(kafka).check().map_err(|cause| anyhow!("`[[source]] kind = \"kafka\"`: {cause}"))
+    kafka_of(kafka).check().map_err(|cause| anyhow!("{source}: {cause}"))
 }
 
 fn check_syslog(syslog: &SyslogSource, config: &Config) -> Result<()> {
@@ -227,8 +275,25 @@ fn files(files: &FilesSource, config: &Config) -> Result<()> {
         files.poll_interval >= Duration::from_millis(10),
         "`poll_interval` of {source} is below 10ms"
     );
-    tail_of(files, config).check().with_context(|| format!("in {source}"))
+    let tail = tail_of(files, config);
+    tail.check().with_context(|| format!("in {source}"))?;
+    let data = &config.service.data;
+    ensure!(
+        !OWN_FILES.iter().any(|file| tail.would_read(&data.join(file))),
+        "{source} reads the service's own files in `{}`, and would read what it writes; name other `paths`, or `exclude` them",
+        data.display()
+    );
+    Ok(())
 }
+
+/// Some of the files in a data folder, of each sort.
+const OWN_FILES: [&str; 5] = [
+    "journal/00000000000000000001.journal",
+    "lake/events/_delta_log/00000000000000000000.json",
+    "lake/findings/part-00000.zstd.parquet",
+    "sinks/ndjson",
+    "snapshot",
+];
 
 /// Whether there is such a parser; `whose` it is stands in the error.
 fn is_parser(name: &str, whose: &str) -> Result<()> {

@@ -43,3 +43,28 @@ fn two_sources_at_one_address_are_refused() {
     let apart = source("http", "") + &source("http", "listen = \"127.0.0.1:4319\"");
     Site::new(&[]).configured(&apart).tell(&["check"]);
 }
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    let kafka = |settings: &str| source("kafka", settings);
+    for (settings, hint) in [
+        ("[scan]\nallowed_lateness = \"2h\"\n".to_owned(), "`[scan]` is above 1h"),
+        ("[service]\nduplicate_horizon = \"0s\"\n".to_owned(), "`duplicate_horizon` in"),
+        ("[service]\nduplicate_ids = 0\n".to_owned(), "`duplicate_ids` in `[service]` is 0"),
+        ("[telemetry]\notlp = \"localhost:4318\"\n".to_owned(), "write it as `http://localhost"),
+        (source("http", "body_bytes = 0"), "not between 1 and `delivery_bytes`"),
+        (source("otlp_grpc", "body_bytes = 200000000"), "not between 1 and `delivery_bytes`"),
+        (kafka("brokers = \"\"\ntopics = [\"a\"]"), "write them as `host:9092`"),
+        (kafka("brokers = \"b:1,http://c:2\"\ntopics = [\"a\"]"), "write them as `host:9092`"),
+        (kafka("brokers = \"b:1\"\ntopics = [\"\"]"), "has an empty topic"),
+        (kafka("brokers = \"b:1\"\ntopics = [\"a\"]\ngroup = \"\""), "`group` of"),
+        (source("files", "paths = [\".\"]"), "reads the service's own files"),
+        (source("files", "paths = [\"**/*.json\"]"), "reads the service's own files"),
+    ] {
+        Site::with("", &[]).configured(&settings).assert_refused(&settings, hint);
+    }
+    // The default of `body_bytes` is in nobody's way.
+    Site::with("", &[]).configured("[service]\ndelivery_bytes = 20000000\n").tell(&["check"]);
+    let apart = source("files", "paths = [\".\"]\nexclude = [\"**/telltale-data/**\"]");
+    Site::with("", &[]).configured(&apart).tell(&["check"]);
+}

@@ -22,7 +22,7 @@ use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::{NoveltyOfOne, fisher, silence_tail};
 use crate::episode::{Who, finding_id};
-use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, save};
+use crate::{ConfigError, Detector, DetectorKind, Findings, Observation, Unreadable, save};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -38,7 +38,15 @@ pub static KIND: DetectorKind = DetectorKind {
     severity: Severity::High,
     attack: PAGE.attack,
     owasp_nhi: PAGE.owasp_nhi,
-    build: |table| Ok(Box::new(DormantAccount::new(settings(NAME, table)?))),
+    build: |table| {
+        let settings: Settings = settings(NAME, table)?;
+        if settings.silence < settings.shortest {
+            let cause =
+                "`silence` is shorter than `shortest`, which is 20h unless set; shorten both";
+            return Err(ConfigError::Settings { name: NAME, cause: cause.to_owned() });
+        }
+        Ok(Box::new(DormantAccount::new(settings)))
+    },
 };
 
 const NAME: &str = "dormant_account";

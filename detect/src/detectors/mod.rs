@@ -61,11 +61,29 @@ pub fn defaults() -> Vec<Box<dyn Detector>> {
 
 /// Settings out of a table.
 fn settings<T: DeserializeOwned>(name: &'static str, table: toml::Table) -> Result<T, ConfigError> {
-    table.try_into().map_err(|cause: toml::de::Error| ConfigError::Settings {
-        name,
-        // With the key, which stands on a line of its own.
-        cause: cause.to_string().trim_end().replace('\n', ", "),
-    })
+    let fault = |cause| ConfigError::Settings { name, cause };
+    check_bounds(&table).map_err(fault)?;
+    // With the key, which stands on a line of its own.
+    let said = |cause: toml::de::Error| cause.to_string().trim_end().replace('\n', ", ");
+    table.try_into().map_err(|cause| fault(said(cause)))
+}
+
+/// What holds for settings of these names in every detector.
+fn check_bounds(table: &toml::Table) -> Result<(), String> {
+    let pages = match table.get("false_pages_per_day") {
+        Some(toml::Value::Float(pages)) => *pages,
+        Some(toml::Value::Integer(pages)) => *pages as f64,
+        _ => 1.0,
+    };
+    if !pages.is_finite() || pages <= 0.0 {
+        return Err("`false_pages_per_day` is no number above 0, such as 0.1".to_owned());
+    }
+    // Notes are none of its memory, and may be unwanted.
+    let is_bound = |key: &str| key.starts_with("max_") && key != "max_notes";
+    match table.iter().find(|(key, value)| is_bound(key) && value.as_integer() == Some(0)) {
+        Some((key, _)) => Err(format!("`{key}` is 0, with which nothing is remembered")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +111,26 @@ mod tests {
             let table = toml::Table::from_iter([("false_pages_per_day".to_owned(), "1".into())]);
             let error = build(kind.name, table).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.ends_with(", in `false_pages_per_day`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn bounds_that_cannot_work_are_refused() {
+        for (kind, table, expected) in [
+            ("leaked_credential", "false_pages_per_day = 0", "is no number above 0"),
+            ("leaked_credential", "false_pages_per_day = -0.1", "is no number above 0"),
+            ("leaked_credential", "false_pages_per_day = nan", "is no number above 0"),
+            ("impersonation_spike", "false_pages_per_day = inf", "is no number above 0"),
+            ("impersonation_spike", "max_callers = 0", "`max_callers` is 0"),
+            ("dormant_account", "max_accounts = 0", "`max_accounts` is 0"),
+            ("dormant_account", "silence = '19h'", "`silence` is shorter than `shortest`"),
+        ] {
+            let error = build(kind, table.parse().unwrap()).err().map(|e| e.to_string());
+            let error = error.unwrap_or_default();
+            assert!(error.contains(expected), "{table}: {error}");
+        }
+        for table in ["false_pages_per_day = 1\nmax_notes = 0", "silence = '1h'\nshortest = '1h'"] {
+            assert!(build("dormant_account", table.parse().unwrap()).is_ok(), "{table}");
         }
     }
 

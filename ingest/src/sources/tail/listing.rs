@@ -2,6 +2,7 @@
 
 use crate::sources::SourceError;
 use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -88,6 +89,12 @@ impl Paths {
         Ok(Self { targets: targets.collect::<Result<_, _>>()?, exclude })
     }
 
+    /// Whether a file at this path would be listed, also where it is not there yet.
+    pub fn would_list(&self, path: &Path) -> bool {
+        let path = real(path);
+        self.targets.iter().any(|target| target.would_list(&path, &self.exclude))
+    }
+
     /// Looks at the disk. Hidden files are not listed; a file with several names is, for each.
     pub fn list(&self) -> Listing {
         let mut listing = Listing::default();
@@ -103,6 +110,21 @@ impl Target {
         self.matcher.as_ref().is_none_or(|matcher| {
             matcher.is_match(path) || path.strip_prefix("./").is_ok_and(|p| matcher.is_match(p))
         })
+    }
+
+    fn would_list(&self, path: &Path, exclude: &GlobSet) -> bool {
+        let Ok(below) = path.strip_prefix(real(&self.root)) else { return false };
+        let is_hidden = |part: &OsStr| part.to_string_lossy().starts_with('.');
+        // As a walk would call it.
+        let listed = match below.as_os_str().is_empty() {
+            true => self.root.clone(),
+            false => self.root.join(below),
+        };
+        below.iter().count() <= self.depth
+            && !below.iter().any(is_hidden)
+            && self.matches(&listed)
+            && !exclude.is_match(&listed)
+            && !listed.file_name().is_some_and(|name| exclude.is_match(Path::new(name)))
     }
 
     fn list(&self, exclude: &GlobSet, listing: &mut Listing) {
@@ -146,6 +168,14 @@ impl Target {
     }
 }
 
+/// The path from the root on, without links as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    let below = there.and_then(|(part, real)| Some(real.join(path.strip_prefix(part).ok()?)));
+    below.unwrap_or(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,5 +204,24 @@ mod tests {
         let missing = Paths::new(&[format!("{root}/none")], &[]).unwrap().list();
         assert_eq!(missing.troubles.len(), 1);
         assert!(Paths::new(&["/var/log/[".to_owned()], &[]).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_yet_is_known_to_be_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().display().to_string();
+        let file = folder.path().join("data/journal/1.journal");
+        let would = |path: &str, exclude: &[&str]| {
+            let exclude: Vec<_> = exclude.iter().map(|text| (*text).to_owned()).collect();
+            Paths::new(&[format!("{root}{path}")], &exclude).unwrap().would_list(&file)
+        };
+        for path in ["", "/data", "/data/journal/1.journal", "/**/*.journal", "/*/*/*"] {
+            assert!(would(path, &[]), "{path}");
+        }
+        for path in ["/logs", "/*", "/**/*.log", "/data/journal/1"] {
+            assert!(!would(path, &[]), "{path}");
+        }
+        assert!(!would("", &["*.journal"]));
+        assert!(!would("", &["**/data/**"]));
     }
 }

@@ -29,7 +29,7 @@ use listing::{FileId, Paths};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -73,6 +73,12 @@ impl Tail {
     /// Errors: a path or an exclude that is no glob.
     pub fn check(&self) -> Result<(), SourceError> {
         Paths::new(&self.paths, &self.exclude).map(|_| ())
+    }
+
+    /// Whether a file at this path would be read, also where it is not there yet.
+    pub fn would_read(&self, path: &Path) -> bool {
+        let paths = Paths::new(&self.paths, &self.exclude);
+        paths.is_ok_and(|paths| paths.would_list(path))
     }
 }
 
