@@ -1,9 +1,10 @@
 //! The service as senders and operators see it.
 
-use crate::run::{Site, record};
+use crate::run::{Site, free_port, record};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 const CLOUDTRAIL: &str = "/v1/logs/aws_cloudtrail";
 
@@ -185,4 +186,32 @@ fn a_data_folder_has_one_service_and_any_number_of_readers() {
     assert_eq!(second.status.code(), Some(2));
     assert!(said.contains("a telltale runs on the data folder"), "{said}");
     service.stop();
+}
+
+#[test]
+fn requests_that_are_stuck_with_several_sources_are_cut_off_together() {
+    let other = free_port();
+    let site = Site::new(&[]).configured(&format!(
+        "[[source]]\nkind = \"http\"\n[[source]]\nkind = \"http\"\nlisten = \"127.0.0.1:{other}\"\n"
+    ));
+    let service = site.start();
+    let stuck = [service.port, other].map(|port| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket has a timeout");
+        let head = format!(
+            "POST {CLOUDTRAIL} HTTP/1.1\r\nhost: here\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("it is sent");
+        // The body is waited for from now on.
+        let mut told = [0; 12];
+        stream.read_exact(&mut told).expect("it is answered");
+        assert_eq!(&told, b"HTTP/1.1 100");
+        stream
+    });
+    let began = Instant::now();
+    service.stop();
+    // Five seconds for each would be ten.
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}: {}", began.elapsed(), site.said());
+    assert_eq!(site.said().matches("cut off").count(), 1, "{}", site.said());
+    drop(stuck);
 }

@@ -28,6 +28,7 @@ use telltale_ingest::sources::Take;
 use telltale_ingest::sources::tls::{self, Incoming, TlsAcceptor, TlsFiles};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
 /// How long open requests may take once the service stops.
@@ -150,10 +151,14 @@ impl Sources {
     /// Ends all of them; returns when what they had taken is settled or their time is over.
     pub async fn end(self) {
         self.stopped.store(true, Ordering::Relaxed);
+        // All of them were told at the same time.
+        let until = Instant::now() + DRAIN;
+        let mut are_cut_off = false;
         for server in self.servers {
-            if tokio::time::timeout(DRAIN, server).await.is_err() {
-                warn!("requests that were still open are cut off");
-            }
+            are_cut_off |= timeout_at(until, server).await.is_err();
+        }
+        if are_cut_off {
+            warn!("requests that were still open are cut off");
         }
         let readers = self.readers;
         let joined = tokio::task::spawn_blocking(move || {
