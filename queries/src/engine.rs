@@ -146,6 +146,7 @@ impl Engine {
             // What a sort keeps aside for merging what it wrote; 10 MB unless told.
             .with_sort_spill_reservation_bytes(self.limit_bytes / 64);
         let session = SessionContext::new_with_config_rt(config, Arc::clone(&self.resources));
+        let others: Vec<&str> = tables.others.iter().map(|table| table.name).collect();
         let planned = self.threads().block_on(async {
             only_reads(sql)?;
             tables.register(&session, Arc::clone(&table)).await?;
@@ -164,7 +165,7 @@ impl Engine {
             let context = Arc::new(frame.task_ctx());
             Ok((frame.create_physical_plan().await?, context))
         });
-        let (root, context) = planned.map_err(|e| self.error(e))?;
+        let (root, context) = planned.map_err(|e| self.error(e).beside(&others))?;
         let taps = table.take_taps();
         let rereads = taps.len() > 1 || repeats(&root);
         Ok(Plan { root, context, taps, rereads })

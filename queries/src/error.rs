@@ -14,8 +14,12 @@ pub enum QueryError {
     Syntax { position: String, message: String },
     #[error("unknown column `{column}`{hint}")]
     UnknownColumn { column: String, hint: String },
-    #[error("unknown table `{table}`; the only table is `events`")]
-    UnknownTable { table: String },
+    #[error("unknown table `{table}`; {known}")]
+    UnknownTable {
+        table: String,
+        /// Which tables there are, in words.
+        known: String,
+    },
     #[error(
         "{statement} is not allowed: a query reads `events` with SELECT, EXPLAIN or DESCRIBE, \
          and writes only to its output"
@@ -61,6 +65,18 @@ impl QueryError {
 
     pub(crate) fn of_sli(self, sli: &str) -> Self {
         Self::Sli { sli: sli.to_owned(), cause: Box::new(self) }
+    }
+
+    /// The same where there are other tables beside `events`.
+    pub(crate) fn beside(self, others: &[&str]) -> Self {
+        match self {
+            Self::UnknownTable { table, .. } if !others.is_empty() => {
+                let others = others.iter().map(|name| format!(", `{name}`"));
+                let known = format!("there are `events`{}", others.collect::<String>());
+                Self::UnknownTable { table, known }
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn from_arrow(format: &'static str, error: ArrowError) -> Self {
@@ -157,7 +173,7 @@ fn plan(message: &str) -> QueryError {
     }
     if let Some(table) = text.strip_prefix("table '").and_then(|t| t.strip_suffix("' not found")) {
         let table = table.trim_start_matches("datafusion.public.").to_owned();
-        return QueryError::UnknownTable { table };
+        return QueryError::UnknownTable { table, known: "the only table is `events`".to_owned() };
     }
     let refused = ["DDL not supported: ", "DML not supported: ", "Statement not supported: "];
     if refused.iter().any(|prefix| text.starts_with(prefix)) {

@@ -215,3 +215,15 @@ fn requests_that_are_stuck_with_several_sources_are_cut_off_together() {
     assert_eq!(site.said().matches("cut off").count(), 1, "{}", site.said());
     drop(stuck);
 }
+
+#[test]
+fn whoever_asks_an_unknown_table_is_told_which_there_are() {
+    let site = Site::new(&[]);
+    assert_eq!(site.feed(record(0).as_bytes()).0, Some(0));
+    let data = site.data().display().to_string();
+    let ask = ["query", "SELECT 1 FROM finding", "--data", &data];
+    let output = site.command(&ask).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = "unknown table `finding`; there are `events`, `findings`, `dead_letters`";
+    assert!(said.contains(expected), "{said}");
+}
