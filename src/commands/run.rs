@@ -22,11 +22,12 @@ const LOG_FILTER: &str = "warn,telltale=info,telltale_ingest=info,buoyant_kernel
 
 /// Take audit logs in as they are written, keep them, and say when an identity is misused
 ///
-/// Without a configuration file it takes logs over HTTP on this machine alone and keeps everything in
-/// one folder. SIGTERM drains and ends it.
+/// Where neither the configuration file nor an option names a source, it takes logs over HTTP and OTLP
+/// over gRPC, on this machine alone. Where any is named, only those that are: `/readyz`, `/healthz` and
+/// `/metrics` come with --http. Everything is kept in one folder. SIGTERM drains and ends it.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  telltale run --data /var/lib/telltale\n  curl --data-binary @trail.json http://127.0.0.1:4318/v1/logs/aws_cloudtrail\n  telltale run --data /var/lib/telltale --kafka broker:9092 --topic audit\n  zcat archive/*.gz | telltale run --data /var/lib/telltale --stdin\n  telltale query 'SELECT * FROM findings' --data /var/lib/telltale"
+    after_help = "Examples:\n  telltale run --data /var/lib/telltale\n  curl --data-binary @trail.json http://127.0.0.1:4318/v1/logs/aws_cloudtrail\n  telltale run --data /var/lib/telltale --http 127.0.0.1:4318 --kafka broker:9092 --topic audit\n  zcat archive/*.gz | telltale run --data /var/lib/telltale --stdin\n  telltale query 'SELECT * FROM findings' --data /var/lib/telltale"
 )]
 pub struct Run {
     #[command(flatten)]
@@ -36,7 +37,7 @@ pub struct Run {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Take bodies over HTTP at this address
+    /// Take bodies over HTTP at this address, where /readyz, /healthz and /metrics are as well
     #[arg(long, value_name = "ADDR:PORT")]
     http: Option<String>,
 
@@ -94,7 +95,8 @@ impl Run {
         Ok(config)
     }
 
-    /// Flags win over the file.
+    /// Flags win over the file. Listeners that nobody named are added only where nothing is named, so
+    /// that a second service on the machine finds its ports free.
     fn apply(&self, config: &mut Config) {
         if let Some(data) = &self.data {
             config.service.data.clone_from(data);
@@ -169,6 +171,11 @@ async fn serve(config: Config, load: impl Fn() -> Result<Config>) -> Result<Endi
     }
     let limits = config.scan.limits();
     let service = Arc::new(Service::new(&settings, limits, Redactor::new(&key))?);
+    if is_unseen(&config) {
+        warn!(
+            "no source is `http`, so nothing answers for `/readyz`, `/healthz` and `/metrics`; `--http 127.0.0.1:4318` adds it"
+        );
+    }
     let (stopping, stop) = watch::channel(false);
     let mut sources = Sources::new(&service, stop.clone());
     // Listens before the journal is read, so that whoever asks is told that it is.
@@ -209,6 +216,14 @@ async fn serve(config: Config, load: impl Fn() -> Result<Config>) -> Result<Endi
     anyhow::ensure!(orderly, "a thread panicked, which is a fault of telltale");
     info!("everything received is stored");
     Ok(Ending::Nothing)
+}
+
+/// Whether nobody can ask how the service is. One that reads standard input alone is a command, whose
+/// exit status says it.
+fn is_unseen(config: &Config) -> bool {
+    let is_http = |source: &Source| matches!(source, Source::Http(_));
+    let is_stdin = |source: &Source| matches!(source, Source::Stdin(_));
+    !config.source.iter().any(is_http) && !config.source.iter().all(is_stdin)
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends the process at once: what is acknowledged

@@ -2,8 +2,9 @@
 
 use crate::run::{Site, free_port, record};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const CLOUDTRAIL: &str = "/v1/logs/aws_cloudtrail";
@@ -226,4 +227,19 @@ fn whoever_asks_an_unknown_table_is_told_which_there_are() {
     let said = String::from_utf8_lossy(&output.stderr);
     let expected = "unknown table `finding`; there are `events`, `findings`, `dead_letters`";
     assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn a_service_without_http_says_that_nobody_can_ask_it() {
+    let site = Site::new(&[]);
+    let data = site.data().display().to_string();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let mut command = site.command(&["run", "--data", &data, "--syslog", &listen]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut said = String::new();
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped"));
+    while !said.contains(": ready") && lines.read_line(&mut said).expect("it is text") > 0 {}
+    child.kill().expect("a child can be killed");
+    child.wait().expect("a child can be waited for");
+    assert!(said.contains("no source is `http`") && said.contains(": ready"), "{said}");
 }
