@@ -103,6 +103,11 @@ impl Scan<'_> {
     /// The value of a member of an object: a string, an array of strings, or an object that wraps
     /// a string.
     fn judge_member(&mut self, name: &Name, quote: Quote, value: usize) -> Option<usize> {
+        if name.class == Class::Encoded {
+            self.judge_encoded_member(name, quote, value);
+            // What is no base64 is looked at inside.
+            return None;
+        }
         if self.bytes.get(value) != Some(&b'[') {
             let value = self.behind_wrapper(quote, value);
             return self.judge_string(name, quote, value);
@@ -122,6 +127,32 @@ impl Scan<'_> {
             };
         }
         (at > value + 1).then_some(at)
+    }
+
+    /// A string, or an object of strings: `"binaryData":{"setup.sh":"…"}`, `"userData":{"value":"…"}`.
+    fn judge_encoded_member(&mut self, name: &Name, quote: Quote, value: usize) {
+        let bytes = self.bytes;
+        if bytes.get(value) != Some(&b'{') || quote.mark == Mark::Single {
+            self.judge_string(name, quote, value);
+            return;
+        }
+        let string = |at: usize| match Quote::at(bytes, skip_spaces(bytes, at)) {
+            Some((found, start)) if found == quote => {
+                Some(start..quote.string_end(bytes, start, false))
+            }
+            _ => None,
+        };
+        let mut at = value;
+        while let Some(b'{' | b',') = bytes.get(at) {
+            let Some(key) = string(at + 1) else { return };
+            let colon = skip_spaces(bytes, behind_quote(bytes, key.end, quote));
+            if bytes.get(colon) != Some(&b':') {
+                return;
+            }
+            let Some(value) = string(colon + 1) else { return };
+            at = skip_spaces(bytes, behind_quote(bytes, value.end, quote));
+            self.judge_text(name, Place::Quoted, value, quote.depth());
+        }
     }
 
     /// A string that has to begin at `at`, in quotes like those of the name.
@@ -180,7 +211,7 @@ impl Scan<'_> {
         if next.is_none() {
             self.judge_string_before(&name, quote);
         }
-        next
+        next.filter(|_| name.class != Class::Encoded)
     }
 
     /// `"--password","value"` of a command, `"name":"DB_PASSWORD","value":"…"` of a variable.
@@ -312,6 +343,9 @@ impl Scan<'_> {
         range: Range<usize>,
         depth: u32,
     ) -> Option<usize> {
+        if name.class == Class::Encoded {
+            return self.judge_encoded(range, depth);
+        }
         let secret = values::secret(self.bytes, name, place, range)?;
         Some(self.note(secret, depth as u8))
     }
@@ -374,14 +408,7 @@ fn name_start(bytes: &[u8], candidate: usize, end: usize) -> usize {
         start += bytes[start..end].iter().take_while(|byte| **byte == b'-').count();
     }
     // The letter of an escape before the name is none of its letters: `\ntoken`, `%26token`.
-    match (bytes[..start].last(), &bytes[start..end]) {
-        (Some(b'\\'), [b'u', rest @ ..]) if rest.len() > 4 => start += 5,
-        (Some(b'\\'), [b'n' | b'r' | b't' | b'b' | b'f', _, ..]) => start += 1,
-        (Some(b'%'), [b'2', b'5', b'2' | b'3', _, _, ..]) => start += 4,
-        (Some(b'%'), [b'0'..=b'9', _, _, ..]) => start += 2,
-        _ => {}
-    }
-    start
+    start + text::escape_length(&bytes[..start], &bytes[start..end])
 }
 
 /// A quoted name with the words before its last: `"API Key"`, `"next token"`.

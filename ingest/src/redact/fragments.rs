@@ -39,9 +39,12 @@ pub(super) enum Rule {
     /// An option that begins at the candidate, or behind it.
     Option,
     ShortOption,
+    /// Beginning of a JWT, or of any object in base64.
     Jwt,
-    /// Beginning of a JWT or of PEM in base64.
+    /// Beginning of text in base64 that may hold secrets.
     Base64,
+    /// Part of text in UTF-16 in base64, as PowerShell takes its `-EncodedCommand`.
+    WideBase64,
     /// `base64 --decode`.
     Decoder,
     /// Docker's registries.
@@ -52,35 +55,29 @@ pub(super) enum Rule {
 
 /// Patterns of [`Rule::Name`]: letters stand for both cases, `[…]` for one of its bytes, `?` for any.
 const NAMES: &[&str] = &[
-    "assw",          // password, passwd
-    "pwd?",          // pwd
-    "hras",          // passphrase
-    "scod",          // passcode
-    "[_-]pas",       // git_pass, DB_PASS
-    "cret",          // secret
-    "oken",          // token
-    "riza",          // authorization
-    "ooki",          // cookie
-    "pike",          // apikey
-    "[_-]key",       // private_key, X-API-KEY
-    "key[\"\\=:% ]", // privateKey
-    "key[dmp]",      // privateKeyData, keyMaterial, privateKeyPem
-    "onne",          // connection string
-    "gnat",          // signature
-    "sig[\"=%\\]",   // sig
-    "sser",          // assertion
-    "mlre",          // SAMLResponse
-    "ml_r",          // saml_response
-    "rifi",          // code_verifier
-    "otp?",          // otp, totp
-    "faco",          // mfaCode
-    "fa_c",          // mfa_code
-    "lain",          // plaintext
-    "esso",          // accessor
-    "hcod",          // authCode
-    "h_co",          // auth_code
-    "ode[=%]",       // code, in a URL
-    "de[\\][\\u]",   // code, before an escaped `=`
+    "assw",             // password, passwd
+    "pwd?",             // pwd
+    "hras",             // passphrase
+    "scod",             // passcode
+    "[_-][pk][ae][sy]", // git_pass, DB_PASS, private_key, X-API-KEY
+    "cret",             // secret
+    "ri[zf][ai]",       // authorization, code_verifier
+    "o[ok][ke][in]",    // token, cookie
+    "pike",             // apikey
+    "key[\"\\=:% dmp]", // privateKey, privateKeyData, keyMaterial, privateKeyPem
+    "onne",             // connection string
+    "gnat",             // signature
+    "sig[\"=%\\]",      // sig
+    "sser",             // assertion
+    "ml[r_][er]",       // SAMLResponse, saml_response
+    "otp?",             // otp, totp
+    "fa[c_][oc]",       // mfaCode, mfa_code
+    "lain",             // plaintext
+    "esso",             // accessor
+    "h[c_][oc][do]",    // authCode, auth_code
+    "ode[=%]",          // code, in a URL
+    "de[\\][\\u]",      // code, before an escaped `=`
+    "ody[\"\\=:]",      // body
 ];
 
 /// Patterns of the other rules, case as written.
@@ -93,12 +90,23 @@ const SHAPES: &[(&str, Rule)] = &[
     ("--us", Rule::Option),
     ("[ \"']-[up]?", Rule::ShortOption),
     ("eyJ?", Rule::Jwt),
-    // `ZXlK` is `eyJ` in base64, `LS0t` is `---`.
-    ("[ZL][XS][l0][Kt]", Rule::Base64),
+    // What text with secrets begins with, in base64. `ZXlK` is `eyJ`, `LS0t` is `---`, `ZXhw` is `exp`
+    // of `export`, `YXBp` is `api` of `apiVersion`.
+    ("[ZLY][XS][l0hB][Ktwp]", Rule::Base64),
+    // `IyEv` is `#!/`, `I2Ns` is `#cl` of `#cloud-config`.
+    ("I[y2][EN][vs]", Rule::Base64),
+    // `W3si` is `[{"`, `Q29u` is `Con` of `Content-Type`, `TUlN` is `MIM` of `MIME-Version`.
+    ("[QTW][23U][9ls][iuN]", Rule::Base64),
+    // An object with a blank or a line end behind its `{`.
+    ("e[wy][oA0][gJKi]", Rule::Base64),
+    // A letter of UTF-16 between two zeros, where three bytes begin with the first of them.
+    ("A[ABCDEFGH][AEIMQUYcgkosw048]A", Rule::WideBase64),
     ("e64 ", Rule::Decoder),
     ("uths", Rule::Registries),
     // `gitPass` and `dbPass`, where both cases tell the words apart.
     ("[bhprt]Pas", Rule::Name),
+    // `userData`, `binaryData`.
+    ("[ry]Dat", Rule::Name),
 ];
 
 /// One pattern: the bytes that may stand at each place.

@@ -155,6 +155,28 @@ fn holds_secret(text: &[u8]) -> bool {
     !find(text).is_empty()
 }
 
+/// Base64 that tells whether text is in UTF-16.
+const WIDE_HEAD_BYTES: usize = 80;
+
+/// Shortest base64 that is looked into; `{"otp":"123456"}` has 24 bytes.
+const MIN_BASE64_BYTES: usize = 20;
+
+/// How gzip begins in base64.
+const GZIP_IN_BASE64: &[u8] = b"H4sI";
+
+/// Whether base64 stands for text that holds a secret, its signs escaped or not.
+fn stands_for_secret(base64: &[u8]) -> bool {
+    let is_escaped = memchr::memchr2(b'\\', b'%', base64).is_some();
+    let text = match is_escaped {
+        true => text::decode_base64(&text::decode(base64, text::MAX_DEPTH)),
+        false => text::decode_base64(base64),
+    };
+    match text::is_wide(&text) {
+        true => holds_secret(&text.into_iter().step_by(2).collect::<Vec<u8>>()),
+        false => holds_secret(&text),
+    }
+}
+
 /// The room that shorter fingerprints have made: what is done ends at `filled`, what is to come
 /// begins at `copied`.
 struct Gap {
@@ -194,6 +216,8 @@ struct Scan<'a> {
     judged_jwt: usize,
     /// End of the last run of base64 that was looked into; none is twice.
     judged_base64: usize,
+    /// End of the last run that was looked at for UTF-16.
+    judged_wide: usize,
     kubernetes: kubernetes::Searched,
 }
 
@@ -207,6 +231,7 @@ impl<'a> Scan<'a> {
             judged_name: 0..0,
             judged_jwt: 0,
             judged_base64: 0,
+            judged_wide: 0,
             kubernetes: kubernetes::Searched::default(),
         }
     }
@@ -242,8 +267,9 @@ impl<'a> Scan<'a> {
                 // The user may be a token too.
                 return candidate + 1;
             }
-            Rule::Jwt => self.judge_jwt(candidate),
+            Rule::Jwt => self.judge_jwt(candidate).or_else(|| self.judge_base64(candidate)),
             Rule::Base64 => self.judge_base64(candidate),
+            Rule::WideBase64 => self.judge_wide_base64(candidate),
             Rule::Decoder => {
                 self.judge_decoder(candidate);
                 None
@@ -270,11 +296,49 @@ impl<'a> Scan<'a> {
         if candidate < self.judged_base64 || !text::begins_word(self.bytes, candidate) {
             return None;
         }
-        let run = shapes::base64(self.bytes, candidate);
+        self.judge_run(candidate)
+    }
+
+    /// The same where the candidate is somewhere in the run, and only if that is in UTF-16.
+    fn judge_wide_base64(&mut self, candidate: usize) -> Option<Range<usize>> {
+        let before = self.bytes.get(self.judged_base64.max(self.judged_wide)..candidate)?;
+        let is_base64 = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+        let start = candidate - before.iter().rev().take_while(is_base64).count();
+        let start =
+            start + text::escape_length(&self.bytes[..start], &self.bytes[start..candidate]);
+        self.judged_wide = shapes::base64(self.bytes, start).end;
+        let head = &self.bytes[start..self.judged_wide.min(start + WIDE_HEAD_BYTES)];
+        text::is_wide(&text::decode_base64(head)).then(|| self.judge_run(start))?
+    }
+
+    /// The run of base64 that begins at `start`, if it stands for text with a secret.
+    fn judge_run(&mut self, start: usize) -> Option<Range<usize>> {
+        let run = shapes::base64(self.bytes, start);
         self.judged_base64 = run.end;
         let is_secret =
-            run.len() >= 40 && holds_secret(&text::decode_base64(&self.bytes[run.clone()]));
+            run.len() >= MIN_BASE64_BYTES && stands_for_secret(&self.bytes[run.clone()]);
         is_secret.then_some(run)
+    }
+
+    /// The value of a field that holds base64 of anything, if it is some.
+    fn judge_encoded(&mut self, value: Range<usize>, depth: u32) -> Option<usize> {
+        if value.len() < MIN_BASE64_BYTES || value.start < self.judged_base64 {
+            return None;
+        }
+        // Most are text as it is, which shows by its first bytes.
+        let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte);
+        if !self.bytes[value.clone()].iter().take(16).all(is_base64) {
+            return None;
+        }
+        let mut base64 = text::decode(&self.bytes[value.clone()], depth);
+        base64.retain(|byte| !byte.is_ascii_whitespace());
+        if !base64.iter().all(is_base64) {
+            return None;
+        }
+        self.judged_base64 = value.end;
+        // What is compressed cannot be looked into.
+        let is_compressed = base64.starts_with(GZIP_IN_BASE64);
+        (is_compressed || stands_for_secret(&base64)).then(|| self.note(value, depth as u8))
     }
 
     fn judge_decoder(&mut self, candidate: usize) {

@@ -21,6 +21,8 @@ pub(super) enum Class {
     Uuid,
     /// `code`, which is a secret as a parameter of a URL only.
     Parameter,
+    /// Base64 of anything: a secret if it stands for text that holds one.
+    Encoded,
 }
 
 const TOKEN: Class = Class::Token { bare: false };
@@ -106,6 +108,10 @@ const ENDINGS: &[(&str, At, Option<Class>)] = &[
     ("code", At::Whole, Some(Class::Parameter)),
     ("authcode", At::Any, Some(Class::Opaque)),
     ("authorizationcode", At::Any, Some(Class::Opaque)),
+    // A script of EC2, files of a Kubernetes ConfigMap, what a job of Cloud Scheduler sends.
+    ("userdata", At::Any, Some(Class::Encoded)),
+    ("binarydata", At::Any, Some(Class::Encoded)),
+    ("body", At::Any, Some(Class::Encoded)),
     ("accessor", At::Whole, Some(Class::Opaque)),
     ("tokenaccessor", At::Any, Some(Class::Opaque)),
     ("wrappedaccessor", At::Whole, Some(Class::Opaque)),
@@ -447,6 +453,10 @@ mod tests {
             "auth_code",
             "authorizationCode",
             "secret_id",
+            "userData",
+            "UserData",
+            "binaryData",
+            "requestBody",
         ] {
             assert!(classify(name.as_bytes()).is_some(), "{name}");
             assert!(is_searched_for(name), "{name}");
@@ -460,7 +470,7 @@ mod tests {
                 At::Later => format!("its_{ending}"),
                 _ => (*ending).to_owned(),
             };
-            let is_member = !matches!(class, None | Some(Class::Parameter));
+            let is_member = !matches!(class, None | Some(Class::Parameter | Class::Encoded));
             assert!(!is_member || is_searched_for(&name), "{name}");
         }
     }

@@ -125,6 +125,51 @@ fn base64_shows_by_what_it_stands_for() {
 }
 
 #[test]
+fn base64_of_objects_and_scripts_shows_by_what_it_stands_for() {
+    check(&[
+        r#"{"httpTarget":{"httpMethod":"POST","body":"«eyJ1c2VybmFtZSI6ImJpbGxpbmciLCJwYXNzd29yZCI6Imh1bnRlcjJodW50ZXIyLWFuZC1tb3JlIn0=»","uri":"https://example.org/run"}}"#,
+        r#"{"in":"{\"data\":\"«eyJ1c2VybmFtZSI6ImJpbGxpbmciLCJwYXNzd29yZCI6Imh1bnRlcjJodW50ZXIyLWFuZC1tb3JlIn0=»\",\"id\":7}"}"#,
+        "/x?state=«eyJvdHAiOiIxMjM0NTYifQ==»&y=1 /x?state=«eyJvdHAiOiIxMjM0NTYifQ%3D%3D»&y=1",
+        r#"{"a":"«ewogICJ0b2tlbiI6ICJrN1FtMlp4OVJiVDR2TmNXOHNMcCIKfQ==»","b":"«W3sibmFtZSI6IkRCX1BBU1NXT1JEIiwidmFsdWUiOiJodW50ZXIyIn1d»"}"#,
+        r#"{"a":"«IyEvYmluL2Jhc2gKZXhwb3J0IERCX1BBU1NXT1JEPSdodW50ZXIyaHVudGVyMicKLi9ydW4K»","b":"«I2Nsb3VkLWNvbmZpZwp1c2VyczoKICAtIG5hbWU6IGFwcAogICAgcGFzc3dkOiBodW50ZXIyaHVudGVyMgo=»","c":"«ZXhwb3J0IEdJVExBQl9UT0tFTj1rN1FtMlp4OVJiVDR2TmNXOHNMcAo=»"}"#,
+        r#"{"a":"«Q29udGVudC1UeXBlOiBtdWx0aXBhcnQvbWl4ZWQ7IGJvdW5kYXJ5PSJ4IgoKLS14CgojIS9iaW4vc2gKbXlzcWwgLXBodW50ZXIyaHVudGVyMiBhcHAK»","b":"«TUlNRS1WZXJzaW9uOiAxLjAKCnBhc3N3b3JkPWh1bnRlcjJodW50ZXIyCg==»"}"#,
+        r#"{"userData":"«PHBvd2Vyc2hlbGw+CiRwYXNzd29yZCA9ICdodW50ZXIyaHVudGVyMicKPC9wb3dlcnNoZWxsPg==»","UserData":"«PHNjcmlwdD4KbmV0IHVzZSB4OiAvcGFzc3dvcmQ6aHVudGVyMmh1bnRlcjIKPC9zY3JpcHQ+»","body":"«PD94bWwgdmVyc2lvbj0iMS4wIj8+PHBhc3N3b3JkPmh1bnRlcjJodW50ZXIyPC9wYXNzd29yZD4=»"}"#,
+        r#"{"body":"«W2RlZmF1bHRdCmF3c19zZWNyZXRfYWNjZXNzX2tleSA9IHdKYWxyazdRbTJaeDlSYlQ0dk5jVzhzTHBZM2dIZEo2ZkFxRTV1WGkK»","b":"«YXBpVmVyc2lvbjogdjEKdXNlcnM6Ci0gdXNlcjoKICAgIHRva2VuOiBrN1FtMlp4OVJiVDR2TmNXOHNMcAo=»"}"#,
+        r#"{"a":"eyJuZXh0VG9rZW4iOm51bGwsImJvdG9fdHJ1bmNhdGVfYW1vdW50IjoxMDAsImtleSI6IkFLSUFJT1NGT0ROTjdFWEFNUExFIn0=","b":"IyEvYmluL2Jhc2gKc2V0IC1lCnl1bSBpbnN0YWxsIC15IG5naW54CiMga3ViZWN0bCAtbiB3ZWIgZ2V0IHBvZHMK"}"#,
+        "nextToken=eyJuZXh0VG9rZW4iOm51bGwsImJvdG9fdHJ1bmNhdGVfYW1vdW50IjoxMDAsImtleSI6IkFLSUFJT1NGT0ROTjdFWEFNUExFIn0= got eyJ{20}.{4} eyJ{60}",
+    ]);
+}
+
+#[test]
+fn base64_of_utf_16_shows_by_what_it_stands_for() {
+    check(&[
+        r#"{"command":"powershell.exe -NoProfile -EncodedCommand «JABwAGEAcwBzAHcAbwByAGQAIAA9ACAAJwBoAHUAbgB0AGUAcgAyAGgAdQBuAHQAZQByADIAJwA7ACAAbgBlAHQAIAB1AHMAZQAgAHgAOgAgACQAcABhAHMAcwB3AG8AcgBkAA==»"}"#,
+        r#"{"command":["pwsh","-enc","«QwBvAG4AbgBlAGMAdAAtAFgAIAAtAFUAcwBlAHIAIABqAG8AIAAtAEEAcABpAEsAZQB5ACAAawA3AFEAbQAyAFoAeAA5AFIAYgBUADQAdgBOAGMAVwA4AHMATABwAA==»"],"n":1}"#,
+        r#"{"in":"{\"line\":\"pwsh -e \\u0027«JABwAGEAcwBzAHcAbwByAGQAIAA9ACAAJwBoAHUAbgB0AGUAcgAyAGgAdQBuAHQAZQByADIAJwA7ACAAbgBlAHQAIAB1AHMAZQAgAHgAOgAgACQAcABhAHMAcwB3AG8AcgBkAA==»\\u0027\\n«QwBvAG4AbgBlAGMAdAAtAFgAIAAtAFUAcwBlAHIAIABqAG8AIAAtAEEAcABpAEsAZQB5ACAAawA3AFEAbQAyAFoAeAA5AFIAYgBUADQAdgBOAGMAVwA4AHMATABwAA==»\"}"}"#,
+        "/exec?command=pwsh&command=-e&command=«QwBvAG4AbgBlAGMAdAAtAFgAIAAtAFUAcwBlAHIAIABqAG8AIAAtAEEAcABpAEsAZQB5ACAAawA3AFEAbQAyAFoAeAA5AFIAYgBUADQAdgBOAGMAVwA4AHMATABwAA==»&stdin=true pwsh+-e%20«QwBvAG4AbgBlAGMAdAAtAFgAIAAtAFUAcwBlAHIAIABqAG8AIAAtAEEAcABpAEsAZQB5ACAAawA3AFEAbQAyAFoAeAA5AFIAYgBUADQAdgBOAGMAVwA4AHMATABwAA%3D%3D»",
+        "powershell -EncodedCommand RwBlAHQALQBDAGgAaQBsAGQASQB0AGUAbQAgAC0AUgBlAGMAdQByAHMAZQAgAHwAIABNAGUAYQBzAHUAcgBlAC0ATwBiAGoAZQBjAHQA",
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg== AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7",
+    ]);
+}
+
+#[test]
+fn fields_of_base64_show_by_what_it_stands_for() {
+    check(&[
+        r#"{"requestParameters":{"userData":"«c2VydmVyIHsKICBsaXN0ZW4gODA7Cn0KZGIucGFzc3dvcmQgPSBodW50ZXIyaHVudGVyMgo=»","imageId":"ami-1"}}"#,
+        r#"{"userData":{"value":"«c2VydmVyIHsKICBsaXN0ZW4gODA7Cn0KZGIucGFzc3dvcmQgPSBodW50ZXIyaHVudGVyMgo=»"},"UserData":"«cG9ydD04MApwb3J0PTgwCnBvcnQ9ODAKcG9ydD04MApwb3J0PTgwCnBvcnQ9ODAKcG9ydD04MApw\nb3J0PTgwCnBvcnQ9ODAKZGIucGFzc3dvcmQgPSBodW50ZXIyaHVudGVyMgo=»"}"#,
+        r#"{"userData":"«H4sIAAAAAAAAA8tIzcnJBwCGphA2BQAAAA==»","x":"H4sIAAAAAAAAA8tIzcnJBwCGphA2BQAAAA=="}"#,
+        r#"{"kind":"ConfigMap","binaryData":{"logo.png":"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==","app.conf":"«c2VydmVyIHsKICBsaXN0ZW4gODA7Cn0KZGIucGFzc3dvcmQgPSBodW50ZXIyaHVudGVyMgo=»"},"data":{"a":"b"}}"#,
+        r#"{"in":"{\"binaryData\": { \"app.conf\": \"«c2VydmVyIHsKICBsaXN0ZW4gODA7Cn0KZGIucGFzc3dvcmQgPSBodW50ZXIyaHVudGVyMgo=»\" , \"b\":\"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==\"}}"}"#,
+        r#"{"httpTarget":{"body":"«dXNlcj1qbyZwYXNzd29yZD1odW50ZXIyaHVudGVyMiZ4PTE=»"},"Body":"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="}"#,
+        r#"{"body":"{\"password\":\"«hunter2»\",\"id\":7}","userData":"set -e\nexport DB_PASSWORD=«hunter2»\n"}"#,
+        r#"[{"name":"body","value":"x password=«hunter2» y"},{"name":"userData","value":"«c2VydmVyIHsKICBsaXN0ZW4gODA7Cn0KZGIucGFzc3dvcmQgPSBodW50ZXIyaHVudGVyMgo=»"}]"#,
+        r#"{"body":["token=«{24}»"],"binaryData":{"a":"token=«{24}»","b":{"c":"d"}},"body":"ok"}"#,
+        "userData=«c2VydmVyIHsKICBsaXN0ZW4gODA7Cn0KZGIucGFzc3dvcmQgPSBodW50ZXIyaHVudGVyMgo=» body: welcome, everybody: {30}",
+    ]);
+}
+
+#[test]
 fn private_keys_keep_their_lines() {
     check(&[
         "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n",
@@ -355,6 +400,10 @@ fn fragment() -> impl Strategy<Value = String> {
         "$(echo ",
         "ZXlK",
         "LS0t",
+        "IyEv",
+        "\"body\"",
+        "\"binaryData\":{",
+        "JABwAGEA",
         "Bearer ",
         "Basic ",
         "eyJ",
@@ -416,8 +465,16 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
     ];
     leaf.prop_recursive(4, 40, 5, |inner| {
         let name = prop_oneof![
-            prop::sample::select(vec!["password", "token", "authorization", "kind", "data", "x"])
-                .prop_map(str::to_owned),
+            prop::sample::select(vec![
+                "password",
+                "token",
+                "authorization",
+                "kind",
+                "data",
+                "body",
+                "x"
+            ])
+            .prop_map(str::to_owned),
             text()
         ];
         prop_oneof![

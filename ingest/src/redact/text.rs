@@ -25,6 +25,9 @@ pub(super) enum Mark {
 /// Deepest level of JSON within JSON that is understood, as the backslashes before its quotes.
 const MAX_ESCAPES: usize = 7;
 
+/// How often what stands at that level was escaped.
+pub(super) const MAX_DEPTH: u32 = 4;
+
 impl Quote {
     /// The quote that begins at `at` with its escapes, and where it ends.
     pub fn at(bytes: &[u8], at: usize) -> Option<(Quote, usize)> {
@@ -226,6 +229,18 @@ pub(super) fn is_fingerprint(bytes: &[u8], at: usize) -> bool {
         .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
 }
 
+/// How many bytes at the beginning of `text` belong to an escape that began in `before`: the `n` of
+/// `\n`, the digits of `%26`.
+pub(super) fn escape_length(before: &[u8], text: &[u8]) -> usize {
+    match (before.last(), text) {
+        (Some(b'\\'), [b'u', rest @ ..]) if rest.len() > 4 => 5,
+        (Some(b'\\'), [b'n' | b'r' | b't' | b'b' | b'f', _, ..]) => 1,
+        (Some(b'%'), [b'2', b'5', b'2' | b'3', _, _, ..]) => 4,
+        (Some(b'%'), [b'0'..=b'9', _, _, ..]) => 2,
+        _ => 0,
+    }
+}
+
 /// Whether a word begins at `at`: what stands before is no letter or digit, or belongs to an
 /// escape such as `\n`, `\u003d` or `%3D`.
 pub(super) fn begins_word(bytes: &[u8], at: usize) -> bool {
@@ -318,6 +333,14 @@ fn decode_percent(text: &[u8]) -> Vec<u8> {
         out.push(byte);
     }
     out
+}
+
+/// Whether text is in UTF-16, low bytes first, and mostly in letters of ASCII.
+pub(super) fn is_wide(text: &[u8]) -> bool {
+    let head = text.as_chunks::<2>().0;
+    let head = &head[..head.len().min(30)];
+    let letters = head.iter().filter(|[low, high]| *low != 0 && *high == 0);
+    letters.count() * 4 > head.len() * 3
 }
 
 fn hex(digit: u8) -> Option<u8> {
