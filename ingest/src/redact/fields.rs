@@ -78,6 +78,9 @@ impl Scan<'_> {
             }
             [b'>', ..] if opens_element(bytes, range.start) => (Place::Assigned, separator + 1),
             _ if separator > behind && bytes[range.start] == b'-' => (Place::Assigned, separator),
+            _ if let blank @ 1.. = url_blank(bytes, &range, behind) => {
+                (Place::UrlWord, behind + blank)
+            }
             _ => match behind_escaped_separator(bytes, range.start, behind) {
                 Some(found) => found,
                 None if separator > behind => (Place::Spaced, separator),
@@ -348,6 +351,15 @@ impl Scan<'_> {
         }
         let secret = values::secret(self.bytes, name, place, range)?;
         Some(self.note(secret, depth as u8))
+    }
+}
+
+/// Length of what stands for a blank behind an option of a command in a URL; 0 elsewhere.
+fn url_blank(bytes: &[u8], name: &Range<usize>, behind: usize) -> usize {
+    let is_option = bytes[name.start] == b'-' && text::ends_with_url_blank(&bytes[..name.start]);
+    match is_option {
+        true => text::url_blank(&bytes[behind..]),
+        false => 0,
     }
 }
 

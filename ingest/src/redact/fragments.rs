@@ -35,6 +35,7 @@ pub(super) enum Rule {
     Basic,
     /// `://` before a user and a password.
     UserInfo,
+    EscapedUserInfo,
     Pem,
     /// An option that begins at the candidate, or behind it.
     Option,
@@ -86,9 +87,12 @@ const SHAPES: &[(&str, Rule)] = &[
     ("[aA][sS][iI][cC]", Rule::Basic),
     ("://?", Rule::UserInfo),
     (":\\/\\", Rule::UserInfo),
+    // Of `%3A%2F%2F`, which is `://` in a URL within a URL.
+    ("2[Ff]%2", Rule::EscapedUserInfo),
     ("-BEG", Rule::Pem),
     ("--us", Rule::Option),
-    ("[ \"']-[up]?", Rule::ShortOption),
+    // A blank is `+` or `%20` in a URL, where a word may stand behind `command=` as well.
+    ("[ \"'+0=]-[up]?", Rule::ShortOption),
     ("eyJ?", Rule::Jwt),
     // What text with secrets begins with, in base64. `ZXlK` is `eyJ`, `LS0t` is `---`, `ZXhw` is `exp`
     // of `export`, `YXBp` is `api` of `apiVersion`.

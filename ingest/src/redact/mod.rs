@@ -258,6 +258,12 @@ impl<'a> Scan<'a> {
                 // The user may be a token too.
                 return candidate + 1;
             }
+            Rule::EscapedUserInfo => {
+                if let Some(password) = shapes::escaped_user_info(self.bytes, candidate) {
+                    self.note_unless_masked(password);
+                }
+                return candidate + 1;
+            }
             Rule::Pem => shapes::pem(self.bytes, candidate),
             Rule::Option | Rule::ShortOption => {
                 let option = candidate + usize::from(matches!(rule, Rule::ShortOption));

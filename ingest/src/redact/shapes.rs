@@ -364,6 +364,45 @@ pub(super) fn user_info(bytes: &[u8], slashes: usize) -> Option<Range<usize>> {
     Some(slashes + password..slashes + user_info.len())
 }
 
+/// The same in a URL within a URL, `scheme%3A%2F%2Fuser%3Apassword%40host`, whose fragment `2F%2`
+/// stands at `candidate`; the signs may be escaped twice.
+pub(super) fn escaped_user_info(bytes: &[u8], candidate: usize) -> Option<Range<usize>> {
+    let (before, behind) = bytes.split_at(candidate);
+    let (percent, colon, slashes): (&[u8], &[u8], &[u8]) = match before.ends_with(b"%25") {
+        true => (b"%25", b"%253A%25", b"2F%252F"),
+        false => (b"%", b"%3A%", b"2F%2F"),
+    };
+    let scheme = before.len().checked_sub(colon.len())?;
+    let (found, user) = behind.split_at_checked(slashes.len())?;
+    if !before[scheme..].eq_ignore_ascii_case(colon) || !found.eq_ignore_ascii_case(slashes) {
+        return None;
+    }
+    let user = &user[..user.len().min(MAX_JUDGED_BYTES)];
+    let (mut password, mut end) = (None, None);
+    for (at, byte) in user.iter().enumerate() {
+        let escape = user[at..].strip_prefix(percent).and_then(|rest| rest.first_chunk::<2>());
+        match (byte, escape.map(|[high, low]| [*high, low.to_ascii_uppercase()])) {
+            (b':', _) => password = password.or(Some(at + 1)),
+            (_, Some([b'3', b'A'])) => password = password.or(Some(at + percent.len() + 2)),
+            (b'@', _) | (_, Some([b'4', b'0'])) => end = Some(at),
+            // A slash, a question mark, a hash, a quote or a blank ends the host.
+            (_, Some([b'2', b'F' | b'0' | b'2' | b'3' | b'7'] | [b'3', b'F'] | [b'0', _])) => break,
+            (byte, _) if byte.is_ascii_whitespace() || b"/?#&+\"'\\<>`".contains(byte) => break,
+            _ => {}
+        }
+    }
+    let end = end?;
+    let password = match password {
+        // The user was a token, and an earlier redaction saw to the password too.
+        Some(_) if text::is_fingerprint(user, 0) => return None,
+        Some(password) if password <= end => password,
+        _ if end >= 20 && text::looks_random(&user[..end]) => 0,
+        _ => return None,
+    };
+    let start = candidate + slashes.len();
+    Some(start + password..start + end)
+}
+
 /// A private key in PEM, whose fragment `-BEG` stands at `candidate`: from its first line to its
 /// last, lines ended as they are or by escapes.
 pub(super) fn pem(bytes: &[u8], candidate: usize) -> Option<Range<usize>> {

@@ -287,11 +287,45 @@ fn options_show_by_the_command_that_they_belong_to() {
         "docker login registry.example.org && docker run -p 8080:80 web",
         "mysql -h db -u app -p«hunter2» orders",
         "mysql -h db -u app -p orders",
-        "sshpass -p «hunter2» ssh jo@host",
+        "sshpass -p «hunter2» ssh -p 22 jo@host",
         "mycurl -u 1:2 and logins -p 1",
         "curl -u «-----BEGIN PRIVATE KEY-----»?://word",
         "curl -u",
         "docker login -p -u",
+    ]);
+}
+
+#[test]
+fn commands_in_urls_show_their_secrets() {
+    check(&[
+        r#"{"requestURI":"/api/v1/namespaces/db/pods/m-0/exec?command=mysql&command=-uroot&command=-p«ExecPw99x»&container=m&stdin=true"}"#,
+        r#"{"requestURI":"/exec?command=mysql\u0026command=-uroot\u0026command=-p«ExecPw99x»\u0026container=m"}"#,
+        r#"{"in":"{\"requestURI\":\"/exec?command=mysql\\u0026command=-p«ExecPw99x»\\u0026container=m\"}"}"#,
+        "/exec?command=sh&command=-c&command=mysql+-uroot+-p«ExecPw99x»+orders&stdin=true",
+        "/exec?command=sh&command=-c&command=mysql%20-p«ExecPw99x»%20orders /exec?command=mysql+-p«a%2Bb%26c»",
+        "/exec?command=sshpass&command=-p&command=«ExecPw99x»&command=ssh&command=-p&command=22",
+        "/exec?command=docker+login+-u+jo+-p+«ExecPw99x»+registry.example.org",
+        "/exec?command=curl&command=-u&command=jo%3A«ExecPw99x»&command=https%3A%2F%2Fapi.example.org",
+        "/exec?command=curl+-ujo:«ExecPw99x»+--user%3Djo%3A«ExecPw99x»+https%3A%2F%2Fjo%40api.example.org",
+        "/exec?command=psql&command=postgres%3A%2F%2Fu%3A«ExecPw99x»%40h%2Forders&stdin=true",
+        "/r?next=postgres%3a%2f%2fu:«Exec%252FPw99x»@h&x=1 postgres%253A%252F%252Fu%253A«ExecPw99x»%2540h%252Forders",
+        "/r?next=https%3A%2F%2F«{30}»%40git.example.org%2Fx.git https%3A%2F%2F«ghp_{36}»%3A«x-oauth-basic»%40github.com",
+        "/exec?command=tool&command=--password&command=«ExecPw99x»&command=--host&command=h",
+        "/exec?command=tool+--password+«ExecPw99x»+--token%3D«ExecTk99x»&stdin=true",
+    ]);
+}
+
+#[test]
+fn commands_in_urls_keep_all_else() {
+    check(&[
+        "/exec?command=ssh&command=-p&command=22&command=jo%40host /exec?command=ssh+-p+22+jo%40host",
+        "/exec?command=mkdir+-p+%2Fvar%2Flib%2Fmysql /exec?command=mysql&command=-p&container=m",
+        "/exec?command=mysql&command=-p&command=orders /exec?command=docker+run+-p+8080%3A80+-u+1000%3A1000+web",
+        "/exec?command=docker+login+r+%26%26+docker+run+-p+8080%3A80+web /x?q=login%3B+run+-p+80",
+        "az login, then /exec?command=nc&command=-p&command=8080",
+        "/exec?command=kubectl&command=-n&command=web&command=get&command=pods&command=--token-ttl&command=60",
+        "/r?next=https%3A%2F%2Fexample.org%3A8443%2Fa%40b&x=jo%40example.org https%3A%2F%2Fuser%40example.org%2F",
+        "projects/p/logs/cloudaudit.googleapis.com%2Factivity a%2F%2Fb c++-programming 10-pods x=-p0 a=b--password+x",
     ]);
 }
 
@@ -396,6 +430,11 @@ fn fragment() -> impl Strategy<Value = String> {
         "sshpass -p",
         " -u ",
         "--user ",
+        "command=",
+        "+-p",
+        "%20",
+        "%3A%2F%2F",
+        "%40",
         "| base64 -d",
         "$(echo ",
         "ZXlK",

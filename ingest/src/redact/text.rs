@@ -182,6 +182,31 @@ fn escaped(bytes: &[u8]) -> Escape {
     }
 }
 
+/// Length of what stands between two words of a command in a URL and begins `text`: a blank, or the
+/// next `command` of Kubernetes' exec; 0 where there is none.
+pub(super) fn url_blank(text: &[u8]) -> usize {
+    let escapes = text.iter().take(MAX_ESCAPES).take_while(|byte| **byte == b'\\').count();
+    let forms: &[&[u8]] = match escapes {
+        0 => &[b"+", b"%20", b"&command="],
+        _ => &[b"u0026command="],
+    };
+    let form = forms.iter().find(|form| text[escapes..].starts_with(form));
+    form.map_or(0, |form| escapes + form.len())
+}
+
+/// Whether a word of a command in a URL begins behind `before`.
+pub(super) fn ends_with_url_blank(before: &[u8]) -> bool {
+    before.ends_with(b"+") || before.ends_with(b"%20") || before.ends_with(b"command=")
+}
+
+/// Where a word of a command in a URL ends that begins at `start`.
+pub(super) fn url_word_end(bytes: &[u8], start: usize) -> usize {
+    // As far as the next blank first, so that many words cost no more than all of them.
+    let ends = |at: &usize| bytes[*at] == b'&' || url_blank(&bytes[*at..]) > 0;
+    let end = (start..bytes.len()).find(|at| bytes[*at].is_ascii_whitespace() || ends(at));
+    word_end(&bytes[..end.unwrap_or(bytes.len())], start, false)
+}
+
 /// What names of fields, headers and variables consist of.
 #[inline]
 pub(super) fn is_name(byte: u8) -> bool {

@@ -19,6 +19,8 @@ pub(super) enum Place {
     Assigned,
     /// `name%3Dvalue` in a URL within a URL.
     Escaped,
+    /// `--name+value` of a command in a URL.
+    UrlWord,
     /// `name: value`, which prose has as well.
     Colon,
     /// `name:value`, which scopes, ARNs and names of images have as well.
@@ -35,6 +37,7 @@ pub(super) fn unquoted(bytes: &[u8], name: &Name, place: Place, start: usize) ->
     let word_end = |start| text::word_end(bytes, start, place == Place::Escaped);
     let mut end = word_end(start);
     match name.class {
+        _ if place == Place::UrlWord => end = text::url_word_end(bytes, start),
         // `a=b; c=d`.
         Class::Cookie => {
             while let [b';', b' ', ..] = bytes[end..] {
@@ -133,7 +136,7 @@ fn place_is_safe(bytes: &[u8], name: &Name, place: Place, range: &Range<usize>) 
     let has_words = spelled.iter().any(|b| b"_-.".contains(b)) || spelled.windows(2).any(rises);
     let is_common_word = !has_words && matches!(name.class, Class::Token { .. } | Class::Opaque);
     match place {
-        Place::Quoted | Place::Assigned | Place::Escaped => true,
+        Place::Quoted | Place::Assigned | Place::Escaped | Place::UrlWord => true,
         // "Invalid password: try again", "secret: not found".
         Place::Colon if is_word(value) && has_follower => false,
         Place::Colon => !is_common_word || value.len() >= 8 && is_opaque(value),
