@@ -44,6 +44,9 @@ impl Scan<'_> {
             let behind_spaces = skip_spaces(bytes, behind);
             return match bytes.get(behind_spaces)? {
                 b':' | b'=' => {
+                    if matches!(&bytes[range.clone()], b"client_token" | b"mount_accessor") {
+                        self.kubernetes.search_entries(bytes, quote.escapes);
+                    }
                     let name = self.classified(quoted_name(bytes, &range, quote))?;
                     let value = skip_spaces(bytes, behind_separator(bytes, behind_spaces)?);
                     self.judge_member(&name, quote, value)

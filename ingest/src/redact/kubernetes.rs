@@ -10,8 +10,16 @@
 //! GKE names the kind in `@type`, `core.k8s.io/v1.Secret`, and what the event is about in
 //! `methodName`, `io.k8s.core.v1.secrets.patch`.
 //! <https://cloud.google.com/kubernetes-engine/docs/how-to/audit-logging>
+//!
+//! Vault's audit log holds what was written to and read from its key-value stores, in clear with
+//! `log_raw`: every string of `data` in `request` and `response` is a secret where `mount_type`, or
+//! the `path` of entries without one, tells such a store; version 2 of it has the values in a `data`
+//! of their own, and beside them `metadata`, which is none.
+//! <https://developer.hashicorp.com/vault/docs/audit>
 
 use super::Secret;
+use super::text::{Mark, Quote};
+use memchr::memmem;
 
 /// Depth of objects that is followed; what lies deeper is taken for a new beginning.
 const MAX_DEPTH: usize = 256;
@@ -23,6 +31,8 @@ pub(super) struct Searched {
     done: u8,
     /// Whether any audit event of the payload holds an object that was sent.
     has_bodies: Option<bool>,
+    /// Bit `i`: `data` in quotes with `i` backslashes was looked at for strings in clear.
+    looked: u8,
     pub found: Vec<Secret>,
 }
 
@@ -51,6 +61,70 @@ impl Searched {
             self.search(bytes, escapes);
         }
     }
+
+    /// The same where an entry of Vault's audit log tells. Most hold hashes of what was written and
+    /// read, and are not searched.
+    pub fn search_entries(&mut self, bytes: &[u8], escapes: usize) {
+        let bit = 1_u8.checked_shl(escapes as u32).unwrap_or(0);
+        if self.looked & bit == 0 && self.done & bit == 0 {
+            self.looked |= bit;
+            if mentions_store(bytes) && holds_plain_data(bytes, escapes) {
+                self.search(bytes, escapes);
+            }
+        }
+    }
+}
+
+/// Whether the payload may hold an entry about one of Vault's key-value stores.
+fn mentions_store(bytes: &[u8]) -> bool {
+    ["\"kv", "\"secret/", "/data/", "cubbyhole", "\"generic"]
+        .iter()
+        .any(|name| memmem::find(bytes, name.as_bytes()).is_some())
+}
+
+/// Whether any object `data` of the payload holds a string that is not masked.
+fn holds_plain_data(bytes: &[u8], escapes: usize) -> bool {
+    let skip_spaces =
+        |at: usize| at + bytes[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let own = |at: usize| {
+        Quote::at(bytes, at)
+            .filter(|(quote, _)| quote.escapes == escapes && quote.mark == Mark::Double)
+    };
+    let finder = memmem::Finder::new(b"\"data");
+    let mut at = 0;
+    while let Some(found) = finder.find(&bytes[at..]) {
+        at += found + finder.needle().len();
+        let Some((_, behind)) = own(at) else { continue };
+        let colon = skip_spaces(behind);
+        if bytes.get(colon) != Some(&b':') {
+            continue;
+        }
+        at = skip_spaces(colon + 1);
+        let mut open = 0;
+        while let Some(byte) = bytes.get(at) {
+            match (byte, own(at)) {
+                (b'{' | b'[', _) => open += 1,
+                (b'}' | b']', _) => open -= 1,
+                (_, Some((quote, start))) if open > 0 => {
+                    let end = quote.string_end(bytes, start, false);
+                    at = bytes.len().min(end + escapes + 1);
+                    let is_key = bytes.get(skip_spaces(at)) == Some(&b':');
+                    if !is_key && !super::names::is_masked(&bytes[start..end]) {
+                        return true;
+                    }
+                    continue;
+                }
+                // The end of a string around.
+                (b'"', None) => break,
+                _ => {}
+            }
+            if open == 0 {
+                break;
+            }
+            at += 1;
+        }
+    }
+    false
 }
 
 /// What the value of `kind`, `resource`, `@type` or `methodName` says of the object around it.
@@ -100,6 +174,9 @@ struct Frame {
     is_secret: bool,
     /// It is the `objectRef` of an audit event about a Secret.
     refers_to_secret: bool,
+    /// It is a request to one of Vault's key-value stores or its response, or holds one; none where
+    /// nothing tells.
+    is_of_store: Option<bool>,
     role: Role,
     /// What waits within goes on waiting when it is closed, as only what is around it may say that
     /// it is about Secrets.
@@ -114,6 +191,13 @@ enum Member {
     Resource,
     Method,
     Data,
+    /// `mount_type` and `path` of Vault.
+    Mount,
+    Path,
+    /// What Vault says of versions and of what it lists, which holds no values.
+    Description,
+    /// An instant or a duration of it.
+    Time,
     /// Object or patch that was sent or returned.
     Body,
     /// Objects of a list.
@@ -130,6 +214,10 @@ enum Member {
 enum Role {
     /// `data` or `stringData`: its strings wait.
     Data,
+    /// The same in what was sent or returned.
+    BodyData,
+    /// What is in there: its strings wait, at any depth.
+    Values,
     /// `requestObject` or `responseObject`, or GKE's `request` or `response`.
     Body,
     /// An operation of a JSON patch: its `value` waits.
@@ -184,10 +272,15 @@ impl Reader<'_> {
             Member::Resource => {
                 frame.refers_to_secret |= Mention::of(text) == Some(Mention::Secrets)
             }
+            Member::Mount => frame.is_of_store = Some(is_type_of_store(text)),
+            Member::Path if frame.role == Role::Body && is_path_of_store(text) => {
+                frame.is_of_store.get_or_insert(true);
+            }
             _ => {}
         }
         let secrets = match frame.role {
-            Role::Data => &mut self.waiting,
+            Role::BodyData if key == Member::Time && is_time(text) => return,
+            Role::Data | Role::BodyData | Role::Values => &mut self.waiting,
             Role::Operation if key == Member::Value => &mut self.waiting,
             Role::Registry if key == Member::Auth => &mut *self.found,
             _ => return,
@@ -203,6 +296,10 @@ impl Reader<'_> {
         }
         let around = self.frames.last();
         let role = around.map_or(Role::Other, |around| match around.key {
+            Some(_) if around.role == Role::Values => Role::Values,
+            Some(Member::Description) if around.role == Role::BodyData => Role::Other,
+            Some(_) if around.role == Role::BodyData => Role::Values,
+            Some(Member::Data) if around.role == Role::Body && !is_array => Role::BodyData,
             Some(Member::Data) if !is_array => Role::Data,
             Some(Member::Body) if around.is_array && !is_array => Role::Operation,
             Some(Member::Body) => Role::Body,
@@ -223,6 +320,7 @@ impl Reader<'_> {
             },
             is_secret: false,
             refers_to_secret: false,
+            is_of_store: None,
             role,
             is_part,
             waiting: self.waiting.len(),
@@ -231,15 +329,20 @@ impl Reader<'_> {
 
     fn close(&mut self) {
         let Some(frame) = self.frames.pop() else { return };
-        if frame.is_secret {
+        let around = self.frames.last_mut();
+        let is_of_store = frame.role == Role::Body
+            && frame.is_of_store.or_else(|| around.as_ref()?.is_of_store).unwrap_or(false);
+        if frame.is_secret || is_of_store {
             self.found.extend(self.waiting.drain(frame.waiting..));
         } else if !frame.is_part {
             self.waiting.truncate(frame.waiting);
         }
-        if frame.refers_to_secret
-            && let Some(event) = self.frames.last_mut()
-        {
-            event.is_secret = true;
+        if let Some(around) = around {
+            around.is_secret |= frame.refers_to_secret;
+            // The request tells of the response.
+            if is_of_store {
+                around.is_of_store = Some(true);
+            }
         }
     }
 
@@ -264,6 +367,13 @@ impl Member {
             b"resource" => Member::Resource,
             b"methodName" => Member::Method,
             b"data" | b"stringData" => Member::Data,
+            b"mount_type" => Member::Mount,
+            b"path" => Member::Path,
+            b"metadata" | b"custom_metadata" | b"options" | b"versions" | b"keys" | b"key_info"
+            | b"created_by" | b"deleted_by" | b"last_updated_by" => Member::Description,
+            b"created_time" | b"updated_time" | b"deletion_time" | b"delete_version_after" => {
+                Member::Time
+            }
             b"requestObject" | b"responseObject" | b"request" | b"response" => Member::Body,
             b"items" => Member::Items,
             b"auths" => Member::Registries,
@@ -272,4 +382,21 @@ impl Member {
             _ => Member::Other,
         }
     }
+}
+
+/// Whether Vault's `mount_type` is that of a store of values that people chose.
+fn is_type_of_store(mount_type: &[u8]) -> bool {
+    matches!(mount_type, b"kv" | b"generic" | b"cubbyhole" | b"ns_cubbyhole")
+}
+
+/// Whether a path of Vault is in such a store, by the names that they usually have.
+fn is_path_of_store(path: &[u8]) -> bool {
+    let begins = ["secret/", "kv/", "cubbyhole/"];
+    begins.iter().any(|mount| path.starts_with(mount.as_bytes()))
+        || memmem::find(path, b"/data/").is_some()
+}
+
+/// Whether text is an instant or a duration: digits and what stands between them.
+fn is_time(text: &[u8]) -> bool {
+    text.len() <= 40 && text.iter().all(|byte| byte.is_ascii_digit() || b"TZ:.+-hms".contains(byte))
 }

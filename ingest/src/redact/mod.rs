@@ -3,7 +3,8 @@
 //!
 //! A secret shows by its own shape ([`shapes`]) or by the name that stands before it ([`fields`],
 //! [`names`], [`values`]), or by the command whose option it is ([`options`]); the values of a
-//! Kubernetes Secret show by their object ([`kubernetes`]), base64 by what it stands for. None of
+//! Kubernetes Secret and of Vault's key-value stores show by their object ([`kubernetes`]), base64 by
+//! what it stands for. None of
 //! this parses the payload: a search for rare fragments ([`fragments`]) finds the few places worth
 //! a look, and what is decided there holds for JSON, JSON within strings of JSON, URLs, forms and
 //! console lines alike, whether well-formed or cut off.

@@ -355,6 +355,22 @@ fn kubernetes_secrets_show_by_their_object() {
 }
 
 #[test]
+fn values_of_vault_show_by_their_store() {
+    check(&[
+        r#"{"type":"response","auth":{"client_token":"hmac-sha256:0123456789abcdef","policies":["default"],"metadata":{"role":"app"}},"request":{"id":"r","mount_type":"kv","mount_accessor":"kv_1","path":"secret/data/app"},"response":{"mount_type":"kv","data":{"data":{"foo":"«plainSecretValue123»","deep":{"a":["«x1»","«y2»"]},"n":7,"h":"hmac-sha256:0123456789abcdef"},"metadata":{"created_time":"2026-01-05T07:08:09.1Z","custom_metadata":{"owner":"jo"},"version":3}}}}"#,
+        r#"{"type":"request","auth":{"client_token":"hmac-sha256:0123456789abcdef"},"request":{"mount_type":"kv","data":{"data":{"metadata":"«plainSecretValue123»","keys":["«x1»"]},"options":{"cas":0,"note":"x"}},"path":"team/data/app"}}"#,
+        r#"{"request":{"data":{"foo":"«plainSecretValue123»","metadata":{"a":"b"}},"mount_accessor":"kv_1","mount_type":"kv","path":"kv1/app"},"response":{"data":{"foo":"«plainSecretValue123»","ttl":"«1h»"},"mount_type":"kv"},"type":"response"}"#,
+        r#"{"auth":{"client_token":"hmac-sha256:0123456789abcdef"},"request":{"path":"secret/data/app"},"response":{"data":{"data":{"foo":"«plainSecretValue123»"}}}}"#,
+        r#"{"auth":{"client_token":"hmac-sha256:0123456789abcdef"},"request":{"path":"cubbyhole/x","mount_type":"cubbyhole"},"response":{"data":{"foo":"«plainSecretValue123»"}}}"#,
+        r#"{"request":{"mount_accessor":"kv_1","mount_type":"kv","path":"kv/metadata/app"},"response":{"mount_type":"kv","data":{"created_time":"2026-01-05T07:08:09Z","delete_version_after":"0s","keys":["app","db/"],"custom_metadata":{"owner":"jo"},"versions":{"1":{"created_time":"2026-01-05T07:08:09Z","deletion_time":""}},"current_version":1}}}"#,
+        r#"{"request":{"mount_accessor":"pki_1","mount_type":"pki","path":"pki/data/x","data":{"common_name":"app.example.org"}},"response":{"mount_type":"pki","data":{"serial_number":"39:dd:2e","certificate":"-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----"}}}"#,
+        r#"{"data":{"time":"2026-01-05T07:08:09Z","type":"response","request":{"mount_accessor":"kv_1","mount_type":"kv","id":"r"},"response":{"data":{"data":{"foo":"«plainSecretValue123»"}}}},"x":{"data":{"a":"b"}}}"#,
+        r#"{"message":"{\"request\":{\"mount_accessor\":\"kv_1\",\"mount_type\":\"kv\",\"data\":{\"data\":{\"foo\":\"«plain \\\"x\\\" 1»\"}},\"path\":\"a/data/b\"}}\n","data":{"a":"b"}}"#,
+        "{\n  \"request\": {\n    \"data\": {\n      \"foo\": \"«plainSecretValue123»\"\n    },\n    \"mount_accessor\": \"kv_1\",\n    \"mount_type\": \"kv\"\n  }\n}\n",
+    ]);
+}
+
+#[test]
 fn ids_states_and_masks_stay() {
     check(&[
         r#"{"accessKeyId":"AKIAIOSFODNN7EXAMPLE","access_key":"{20}","keyId":"{20}","key":"{20}"}"#,
@@ -422,6 +438,10 @@ fn fragment() -> impl Strategy<Value = String> {
         "\"data\"",
         "\"resource\":\"secrets\"",
         "\"requestObject\"",
+        "\"request\":{",
+        "\"mount_accessor\":\"kv\",",
+        "\"mount_type\":\"kv\",",
+        "\"data\":{",
         "\"items\"",
         "\"auths\":{",
         "\"value\"",
