@@ -423,13 +423,13 @@ impl BlockReader {
                 Beginning::Foreign
             }
             Err(Unrecognised { enough: false, .. }) if !ended => Beginning::TooShort,
-            Err(Unrecognised { .. }) => {
+            Err(Unrecognised { enough, .. }) => {
                 let head: String = String::from_utf8_lossy(&self.rest[..self.rest.len().min(200)])
                     .chars()
                     .filter(|c| !c.is_control())
                     .take(40)
                     .collect();
-                if ended {
+                if ended && !enough {
                     unrecognised(&head, rejects);
                     return Beginning::Foreign;
                 }
