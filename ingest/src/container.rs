@@ -2,6 +2,7 @@
 //! whose only purpose is to hold an array (`{"Records":[…]}`).
 
 use crate::json;
+use std::ops::Range;
 
 /// How records lie in a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,12 +188,62 @@ fn wrapper(bytes: &[u8]) -> Wrapper {
 /// `{"create":{"_index":"logs"}}`.
 pub fn bulk_action(line: &str) -> Option<&'static str> {
     let (mut action, mut members) = (None, 0);
-    json::members(line, |key, value| {
+    let end = json::members(line, |key, value| {
         let known = ["create", "index", "update"].into_iter().find(|name| *name == key);
         action = known.filter(|_| value.is_object());
         members += 1;
     });
-    action.filter(|_| members == 1)
+    action.filter(|_| members == 1 && end == Some(line.len()))
+}
+
+/// Whether a text that begins with an object or array has another value behind it, as senders
+/// write them that put nothing between records.
+pub fn holds_several(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    matches!(text.first(), Some(b'{' | b'['))
+        && json::Marks::of(text).close_of(0).is_some_and(|close| {
+            matches!(text[close + 1..].trim_ascii_start().first(), Some(b'{' | b'[' | b','))
+        })
+}
+
+/// Where the values of a text lie that holds several of them, and whatever else stands between them.
+pub fn pieces(text: &[u8], mut take: impl FnMut(Range<usize>)) {
+    let marks = json::Marks::of(text);
+    let (mut walk, mut at) = (Walk::default(), 0);
+    let mut junk: Option<Range<usize>> = None;
+    loop {
+        let before = at;
+        let found = walk.next(&marks, text, &mut at);
+        if found == Found::End {
+            return junk.into_iter().for_each(take);
+        }
+        if let Found::Junk(_) = found {
+            // Words of a sentence are one piece.
+            let start = text[before..at].iter().position(|byte| !is_between(*byte));
+            junk = Some(junk.map_or(before + start.unwrap_or(0), |junk| junk.start)..at);
+            continue;
+        }
+        junk.take().into_iter().for_each(&mut take);
+        match found {
+            Found::Record(start, end) => take(start..end),
+            Found::Cut(start) => return take(start..text.len()),
+            Found::Junk(_) | Found::End => {}
+        }
+    }
+}
+
+/// What may stand behind a value and before the next.
+fn is_between(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b'}' | 0x1e)
+}
+
+/// Whether one of the lines is a JSON object, or an array of them, and nothing else.
+pub fn has_record(lines: &[u8]) -> bool {
+    lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).any(|line| {
+        matches!(line, [b'{', ..] | [b'[', b'{', ..])
+            && line.len() > 2
+            && json::Marks::of(line).close_of(0) == Some(line.len() - 1)
+    })
 }
 
 /// How the bytes at the beginning of a file are framed. `whole`: the file ends with them.
@@ -204,10 +255,10 @@ pub fn sniff(head: &[u8], whole: bool) -> Framing {
         Some(b'{') if matches!(wrapper(head), Wrapper::Opens(_)) && !one_line_each(head) => {
             Framing::Values
         }
-        Some(b'{') => match one_line_each(head) || (!whole && !head.contains(&b'\n')) {
-            true => Framing::Lines,
-            false => Framing::Values,
-        },
+        // A line that has no end here may still be one record.
+        Some(b'{') if !whole && !head.contains(&b'\n') && !holds_several(head) => Framing::Lines,
+        Some(b'{') if one_line_each(head) => Framing::Lines,
+        Some(b'{') => Framing::Values,
         Some(b'[') if matches!(second, Some(b'{' | b'[' | b']' | b'"')) => {
             if one_line_each(head) && !whole { Framing::Lines } else { Framing::Values }
         }
@@ -286,6 +337,7 @@ mod tests {
             (r#"{"create":{},"message":"x"}"#, None),
             (r#"{"message":"x","create":{}}"#, None),
             (r#"{"index":"logs"}"#, None),
+            (r#"{"index":{}}{"message":"x"}"#, None),
             (r#"{"delete":{"_id":"1"}}"#, None),
             ("", None),
         ] {
@@ -303,6 +355,28 @@ mod tests {
     }
 
     #[test]
+    fn values_and_what_stands_between_them_are_all_pieces() {
+        for (text, expected) in [
+            (r#"{"a":1}{"b":[2]} , {}"#, vec![r#"{"a":1}"#, r#"{"b":[2]}"#, "{}"]),
+            (r#"{"a":"}{"}[{"b":1},{"c":1}]"#, vec![r#"{"a":"}{"}"#, r#"{"b":1}"#, r#"{"c":1}"#]),
+            (r#"{"a":1}{"Records":[{"b":1}],"n":2}"#, vec![r#"{"a":1}"#, r#"{"b":1}"#]),
+            (
+                r#"{"a":1} more text, "x" {"b":1}"#,
+                vec![r#"{"a":1}"#, r#"more text, "x""#, r#"{"b":1}"#],
+            ),
+            (r#"{"a":1}]]{"b":"#, vec![r#"{"a":1}"#, r#"{"b":"#]),
+            (r#"{"a":1}"text"#, vec![r#"{"a":1}"#, r#""text"#]),
+            (r#"{"a":1}}x"#, vec![r#"{"a":1}"#, "x"]),
+            (r#"{"a":1} [2, 3]{"b":1}"#, vec![r#"{"a":1}"#, "[2, 3", r#"{"b":1}"#]),
+            (r#"{"a":1}[[[[[]]]]]"#, vec![r#"{"a":1}"#, "[[[[[]"]),
+        ] {
+            let mut found = vec![];
+            pieces(text.as_bytes(), |at| found.push(&text[at]));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn framing_is_seen_from_the_beginning() {
         let sniffed = |text: &str| sniff(text.as_bytes(), true);
         assert_eq!(sniffed("{\"a\":1}\n{\"b\":2}\n"), Framing::Lines);
@@ -316,5 +390,12 @@ mod tests {
         assert_eq!(sniffed("task 1 pulled from 2 by worker 3\n"), Framing::Lines);
         assert_eq!(sniffed("\u{1e}{\"a\":1}\n\u{1e}{\"b\":2}\n"), Framing::Values);
         assert_eq!(sniffed(""), Framing::Lines);
+        let begun = |text: &str| sniff(text.as_bytes(), false);
+        assert_eq!(begun("{\"a\":\"}{\",\"b\":"), Framing::Lines);
+        assert_eq!(begun("{\"a\":1}"), Framing::Lines);
+        assert_eq!(begun("{\"a\":1} x"), Framing::Lines);
+        for next in ["{", " {\"b\"", "[{", ",{\"b\":1}", "{\"b\":1}\n{\"c\":1}\n"] {
+            assert_eq!(begun(&format!("{{\"a\":1}}{next}")), Framing::Values, "{next}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What exporters put around a record: an object that holds it under a key of their own, as JSON, as
 //! JSON in a string or in base64; and the words that a collector writes before it on its line.
 
+use crate::container::pieces;
 use crate::json::{self, Raw, Text};
 use crate::parsers::recognise;
 use crate::redact::{Redactor, decode_base64};
@@ -55,14 +56,51 @@ const MAX_DEPTH: u8 = 6;
 /// How base64 of a JSON object begins, as Pub/Sub carries it.
 const BASE64_OBJECT: &str = "eyJ";
 
-/// The records inside an exporter's envelope (Splunk's `_raw`, Elastic's `_source`, EventBridge's
+/// Finds records inside an exporter's envelope (Splunk's `_raw`, Elastic's `_source`, EventBridge's
 /// `detail`, CloudWatch's `logEvents[].message`, Azure's `properties.log`, the `items` of a
-/// Kubernetes list …), or behind a collector's prefix; none where nothing in it is a record.
+/// Kubernetes list …), or behind a collector's prefix.
 ///
 /// What lay in base64 was no text yet when the payload was redacted: `redactor` does it here. It may
 /// be missing where nobody sees what is found.
-pub fn open(record: &str, redactor: Option<&Redactor>, found: &mut Vec<String>) {
-    Opening { redactor, found }.open(record, None, MAX_DEPTH);
+pub struct Opener<'r> {
+    redactor: Option<&'r Redactor>,
+    found: Vec<String>,
+}
+
+impl<'r> Opener<'r> {
+    pub fn new(redactor: Option<&'r Redactor>) -> Self {
+        Self { redactor, found: Vec::new() }
+    }
+
+    /// Hands over what lies in the record; whether anything does. Where it holds several values one
+    /// behind another, each of them is a record and whatever stands between them is too.
+    pub fn open(&mut self, record: &str, take: &mut dyn FnMut(&str)) -> bool {
+        let mut opening = Opening { redactor: self.redactor, found: &mut self.found };
+        if opening.open(record, None, MAX_DEPTH) == Holds::Several {
+            pieces(record.as_bytes(), |at| {
+                let Some(piece) = record.get(at) else { return };
+                let mut opening = Opening { redactor: self.redactor, found: &mut self.found };
+                opening.open(piece, None, MAX_DEPTH);
+                if self.found.is_empty() {
+                    take(piece);
+                }
+                self.found.drain(..).for_each(|text| take(&text));
+            });
+            return true;
+        }
+        let is_any = !self.found.is_empty();
+        self.found.drain(..).for_each(|text| take(&text));
+        is_any
+    }
+}
+
+/// What a text is at its outermost level.
+#[derive(PartialEq, Eq)]
+enum Holds {
+    /// One object, or what is none.
+    One,
+    /// An object with something behind it, which was not looked into.
+    Several,
 }
 
 struct Opening<'o> {
@@ -72,18 +110,18 @@ struct Opening<'o> {
 
 impl Opening<'_> {
     /// `at`: the time of the innermost envelope so far that says one.
-    fn open(&mut self, record: &str, at: Option<Micros>, depth: u8) {
-        let Some(depth) = depth.checked_sub(1) else { return };
+    fn open(&mut self, record: &str, at: Option<Micros>, depth: u8) -> Holds {
+        let Some(depth) = depth.checked_sub(1) else { return Holds::One };
         if !record.starts_with('{') {
             // `<13>May  6 07:08:09 host vault[7]: {…}`, `2026-05-06T07:08:09Z stdout F {…}`.
             if let (Some(start), true) = (record.find('{'), record.ends_with('}')) {
                 self.look(&record[start..], at, depth);
             }
-            return;
+            return Holds::One;
         }
         let mut inside: [Option<Raw<'_>>; ENVELOPES.len()] = [None; _];
         let mut time = None;
-        json::members(record, |key, value| match key {
+        let end = json::members(record, |key, value| match key {
             "time" | "@timestamp" => time = Some(value),
             _ => {
                 if let Some(rank) = ENVELOPES.iter().position(|envelope| *envelope == key) {
@@ -91,15 +129,19 @@ impl Opening<'_> {
                 }
             }
         });
+        if end.is_some_and(|end| end < record.trim_ascii_end().len()) {
+            return Holds::Several;
+        }
         let time = time.and_then(|time| time.read::<Text<'_>>().ok());
         let at = time.and_then(|time| parse_instant(time.get()?)).or(at);
         let before = self.found.len();
         for value in inside.into_iter().flatten() {
             self.value(value, at, depth);
             if self.found.len() > before {
-                return;
+                break;
             }
         }
+        Holds::One
     }
 
     fn value(&mut self, value: Raw<'_>, at: Option<Micros>, depth: u8) {
@@ -133,6 +175,24 @@ impl Opening<'_> {
                 strange.push(element.0);
             }
         }
+        self.keep_strange(strange, before);
+    }
+
+    /// The same for values that stand one behind another.
+    fn pieces(&mut self, text: &str, at: Option<Micros>, depth: u8) {
+        let before = self.found.len();
+        let mut strange = Vec::new();
+        pieces(text.as_bytes(), |place| {
+            let (found, Some(piece)) = (self.found.len(), text.get(place)) else { return };
+            self.look(piece, at, depth);
+            if self.found.len() == found {
+                strange.push(piece);
+            }
+        });
+        self.keep_strange(strange, before);
+    }
+
+    fn keep_strange(&mut self, strange: Vec<&str>, before: usize) {
         if self.found.len() > before {
             self.found.extend(strange.into_iter().map(str::to_owned));
         }
@@ -141,7 +201,9 @@ impl Opening<'_> {
     /// Innermost first: an envelope of objects holds the very words that it is known by.
     fn look(&mut self, text: &str, at: Option<Micros>, depth: u8) {
         let before = self.found.len();
-        self.open(text, at, depth);
+        if let (Holds::Several, Some(depth)) = (self.open(text, at, depth), depth.checked_sub(1)) {
+            self.pieces(text, at, depth);
+        }
         if self.found.len() == before
             && let Some(parser) = recognise(text)
         {
@@ -173,7 +235,7 @@ mod tests {
 
     fn opened(envelope: &str) -> Vec<String> {
         let mut found = Vec::new();
-        open(envelope, None, &mut found);
+        Opener::new(None).open(envelope, &mut |text| found.push(text.to_owned()));
         found
     }
 
@@ -239,6 +301,28 @@ mod tests {
     }
 
     #[test]
+    fn nothing_behind_the_first_value_is_lost() {
+        let event = format!(r#"{{"event":{RECORD}}}"#);
+        for (text, expected) in [
+            (format!("{event}{event}"), vec![RECORD, RECORD]),
+            (format!("{RECORD} {event}"), vec![RECORD, RECORD]),
+            (format!("{event},[{event}]"), vec![RECORD, RECORD]),
+            (format!(r#"{event}{{"x":1}} and more"#), vec![RECORD, r#"{"x":1}"#, "and more"]),
+            (format!(r#"{{"x":1}}{event}"#), vec![r#"{"x":1}"#, RECORD]),
+            (r#"{"x":1}{"y":1}"#.to_owned(), vec![r#"{"x":1}"#, r#"{"y":1}"#]),
+            (format!(r#"{event}{{"event":"#), vec![RECORD, r#"{"event":"#]),
+        ] {
+            assert_eq!(opened(&text), expected, "{text}");
+        }
+        // Within an envelope, as within an array.
+        let message = quoted(&format!(r#"{{"x":1}} {event}{RECORD}"#));
+        let found = opened(&format!(r#"{{"message":{message}}}"#));
+        assert_eq!(found, [RECORD, RECORD, r#"{"x":1}"#]);
+        assert_eq!(opened(&format!("May  6 host app: {event}{event}")), [RECORD, RECORD]);
+        assert_eq!(opened(r#"{"message":"{} {}"}"#), [""; 0]);
+    }
+
+    #[test]
     fn a_line_without_a_time_takes_that_of_its_envelope() {
         let line = "Running task '0123456789abcdef0123456789abcdef'";
         let log = |time: &str, text: &str| {
@@ -253,7 +337,8 @@ mod tests {
     #[test]
     fn secrets_in_base64_are_replaced() {
         let (mut found, redactor) = (Vec::new(), Redactor::new(&Key::from_bytes([1; 32])));
-        open(&format!(r#"{{"data":"{BASE64}"}}"#), Some(&redactor), &mut found);
+        let envelope = format!(r#"{{"data":"{BASE64}"}}"#);
+        Opener::new(Some(&redactor)).open(&envelope, &mut |text| found.push(text.to_owned()));
         assert!(found[0].contains("\"password\":\"redacted:"), "{found:?}");
     }
 

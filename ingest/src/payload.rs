@@ -1,6 +1,7 @@
 //! Bytes of a source as records: what a parser is handed.
 
 use crate::container::{Found, Framing, Walk};
+use crate::envelope::Opener;
 use crate::json;
 use crate::redact::Redactor;
 use arrow_buffer::Buffer;
@@ -173,33 +174,27 @@ impl Payload {
         }
     }
 
-    /// The same records, each replaced by what `inner` makes of it: an exporter's envelope taken
-    /// off. Records of which it makes nothing stay as they are.
-    pub fn unwrapped(&self, inner: impl Fn(&str, &mut Vec<String>)) -> Self {
-        let (mut made, mut found) = (Made::default(), Vec::new());
+    /// The same records, each replaced by what lies in it: an exporter's envelope taken off.
+    /// Records in which nothing lies stay as they are.
+    pub(crate) fn unwrapped(&self, opener: &mut Opener<'_>) -> Self {
+        let mut made = Made::default();
         for (position, record) in self.records() {
-            found.clear();
-            inner(record, &mut found);
-            if found.is_empty() {
+            if !opener.open(record, &mut |text| made.push(text, position)) {
                 made.push(record, position);
             }
-            found.iter().for_each(|text| made.push(text, position));
         }
         made.payload(&self.origin)
     }
 
-    /// What `inner` makes of records that were refused, and those of which it makes nothing.
+    /// What lies in records that were refused, and those in which nothing lies.
     pub(crate) fn opened(
         &self,
         refused: Vec<Refused>,
-        inner: impl Fn(&str, &mut Vec<String>),
+        opener: &mut Opener<'_>,
     ) -> (Self, Vec<Refused>) {
-        let (mut made, mut found) = (Made::default(), Vec::new());
-        let others = refused.into_iter().filter(|refused| {
-            found.clear();
-            inner(self.text(refused.span), &mut found);
-            found.iter().for_each(|text| made.push(text, refused.span.position));
-            found.is_empty()
+        let mut made = Made::default();
+        let others = refused.into_iter().filter(|Refused { span, .. }| {
+            !opener.open(self.text(*span), &mut |text| made.push(text, span.position))
         });
         let others = others.collect();
         (made.payload(&self.origin), others)

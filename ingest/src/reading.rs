@@ -1,7 +1,7 @@
 //! One block to batches of events: secrets out, records found, each read by its parser.
 
 use crate::container::bulk_action;
-use crate::envelope;
+use crate::envelope::Opener;
 use crate::parsers::{self, PARSERS, Parser};
 use crate::payload::{Block, Payload, Refused, Rejects, Span};
 use crate::redact::Redactor;
@@ -40,9 +40,9 @@ pub fn batch_of(
 
 /// Finds the records of a block as `plan` says and hands them to `parse`, with their parser.
 ///
-/// What that parser refuses may lie in an exporter's envelope or, where nobody named the parser, be
-/// another log's: it is looked at again before it is rejected. Records that are read at once pay
-/// nothing for that.
+/// What that parser refuses may lie in an exporter's envelope, be several values on a line or, where
+/// nobody named the parser, be another log's: it is looked at again before it is rejected. Records
+/// that are read at once pay nothing for that.
 ///
 /// Errors: as for [`read_block`].
 pub fn read_records(
@@ -52,18 +52,17 @@ pub fn read_records(
     rejects: &mut Rejects,
     mut parse: impl FnMut(&'static dyn Parser, &Payload, &mut Rejects),
 ) {
-    let open =
-        |record: &str, found: &mut Vec<String>| envelope::open(record, Some(redactor), found);
+    let mut opener = Opener::new(Some(redactor));
     let mut payload = Payload::new(block, redactor, rejects);
     if plan.envelope {
-        payload = payload.unwrapped(open);
+        payload = payload.unwrapped(&mut opener);
     }
     let refused = rejects.refused_by(|rejects| match plan.parser {
         Some(parser) => parse(parser, &payload, rejects),
         None => each_for_itself(&payload, rejects, &mut parse),
     });
     if !refused.is_empty() {
-        let (opened, others) = payload.opened(refused, open);
+        let (opened, others) = payload.opened(refused, &mut opener);
         match plan.parser.filter(|_| plan.named) {
             Some(parser) => parse(parser, &opened, rejects),
             None => each_for_itself(&opened, rejects, &mut parse),

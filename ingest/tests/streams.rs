@@ -200,6 +200,70 @@ fn every_layout_gives_its_records() {
 }
 
 #[test]
+fn values_without_a_line_end_between_them_are_all_read() {
+    let bare = |record: String| record;
+    let event = |record: String| format!(r#"{{"event":{record}}}"#);
+    let text = |record: String| format!(r#"{{"host":"h","event":{}}}"#, quoted(&record));
+    let bridge = |record: String| {
+        format!(r#"{{"version":"0","detail-type":"x","resources":[],"detail":{record}}}"#)
+    };
+    let watch = |record: String| {
+        let record = quoted(&record);
+        format!(r#"{{"owner":"1","logEvents":[{{"id":"1","message":{record}}}]}}"#)
+    };
+    let layouts: [&dyn Fn(String) -> String; 5] = [&bare, &event, &text, &bridge, &watch];
+    // More and less than is looked at before the framing is decided.
+    for (make, count, separators) in
+        [(okta as Make, 10, ["", " ", ","].as_slice()), (aws, 1200, &[""])]
+    {
+        let expected = read(&lines(make, count));
+        assert_eq!((expected.events.len(), expected.rejects.len()), (count, 0));
+        for (number, layout) in layouts.iter().enumerate() {
+            for between in separators {
+                let records: Vec<_> = (0..count).map(make).map(layout).collect();
+                let all = records.join(between);
+                let behind_a_line = format!("{}\n{}\n", records[0], records[1..].join(between));
+                let many_a_line: Vec<_> =
+                    records.chunks(3).map(|some| some.join(between)).collect();
+                for text in [all, behind_a_line, many_a_line.join("\n")] {
+                    for trusting in [true, false] {
+                        let found = read_as(text.as_bytes(), None, trusting);
+                        assert_eq!(found, expected, "{number} {between:?} {trusting} {text:.99}");
+                    }
+                }
+            }
+        }
+    }
+    // The first of them is longer than that.
+    let records = [padded(&aws(0), 1 << 20), aws(1), aws(2)].map(event).concat();
+    for trusting in [true, false] {
+        let found = read_as(records.as_bytes(), None, trusting);
+        assert_eq!((found.events.len(), found.rejects), (3, vec![]));
+    }
+}
+
+#[test]
+fn text_behind_a_value_is_rejected_where_it_stands() {
+    let enveloped = format!(r#"{{"message":{}}}"#, quoted(&aws(1)));
+    let number = |text: &str| format!("{}{text}\n{}", lines(aws, 1), lines(gcp, 1));
+    for (behind, cause) in [
+        (" and more", "1×2: no parser recognises the record"),
+        ("{\"x\":", "1×2: no parser recognises the record"),
+    ] {
+        for value in [aws(1), enveloped.clone()] {
+            let found = read_as(number(&format!("{value}{behind}")).as_bytes(), None, true);
+            assert_eq!((found.events.len(), found.rejects), (3, vec![cause.to_owned()]), "{value}");
+        }
+    }
+    // The parser that was named reads each value, and says what is wrong with which.
+    let parser = parsers::by_name("aws_cloudtrail");
+    let two = format!("{}{{\"x\":1}}{}\n", aws(0), aws(1));
+    let named = read_as(format!("{}{two}", lines(aws, 1)).as_bytes(), parser, true);
+    assert_eq!(named.rejects, ["1×2: `eventName` is missing"]);
+    assert_eq!(named.events.len(), 3);
+}
+
+#[test]
 fn lines_of_a_container_log_happened_when_it_says() {
     let line = |time: &str, text: &str| {
         format!(

@@ -22,6 +22,7 @@ pub use text::{Lenient, Raw, Text};
 use index::Index;
 use serde::de::Deserialize;
 use std::cell::Cell;
+use std::convert::Infallible;
 
 thread_local! {
     /// The index of the last record, whose memory the next one uses again.
@@ -78,17 +79,23 @@ fn with_index<R>(record: &str, body: impl FnOnce(&Index) -> R) -> R {
 /// The text of the string or the JSON of the value behind `key` at the top level of an object.
 pub fn field<'a>(record: &'a str, key: &str) -> Option<Raw<'a>> {
     with_index(record, |index| {
-        read::find(record, index, |name, value| (name == key).then_some(value))
+        read::find(record, index, |name, value| (name == key).then_some(value)).ok()
     })
 }
 
 /// Shows `see` the key, still escaped, and the JSON of every member at the top level of an object,
-/// as far as it is one.
-pub fn members<'a>(record: &'a str, mut see: impl FnMut(&'a str, Raw<'a>)) {
+/// as far as it is one. What stands behind the object is the caller's to look at.
+///
+/// Errors: `None` where it has no end, else the byte behind it.
+pub fn members<'a>(record: &'a str, mut see: impl FnMut(&'a str, Raw<'a>)) -> Option<usize> {
     with_index(record, |index| {
-        read::find(record, index, |key, value| {
+        let found = read::find(record, index, |key, value| {
             see(key, value);
-            None::<()>
-        })
-    });
+            None::<Infallible>
+        });
+        match found {
+            Err(end) => end,
+            Ok(never) => match never {},
+        }
+    })
 }

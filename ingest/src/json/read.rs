@@ -83,29 +83,29 @@ pub(super) fn value_into<'a, T: de::Deserialize<'a>>(
 }
 
 /// What `look` makes of the first member of the outermost object of which it makes anything.
+///
+/// Errors: it makes nothing of any; with the byte behind the object, where it has an end.
 pub(super) fn find<'a, T>(
     record: &'a str,
     index: &Index,
     mut look: impl FnMut(&'a str, Raw<'a>) -> Option<T>,
-) -> Option<T> {
+) -> Result<T, Option<usize>> {
     let mut reader = Reader { record, index, at: 0, quote: 0, depth: 0 };
     reader.white_space();
     if reader.peek() != Some(b'{') {
-        return None;
+        return Err(None);
     }
+    let open = reader.at;
     reader.at += 1;
     loop {
-        reader.white_space();
-        if reader.peek() == Some(b',') {
-            reader.at += 1;
-            reader.white_space();
-        }
-        let key = reader.string().ok()?;
-        reader.colon().ok()?;
-        let start = reader.at;
-        reader.skip().ok()?;
-        if let Some(found) = look(key, Raw(&record[start..reader.at])) {
-            return Some(found);
+        let (key, value) = match reader.member() {
+            Ok(Some(member)) => member,
+            Ok(None) => return Err(Some(reader.at + 1)),
+            // It is no JSON from here on, but its brackets still say where it ends.
+            Err(_) => return Err(index.close_of(open).map(|close| close + 1)),
+        };
+        if let Some(found) = look(key, value) {
+            return Ok(found);
         }
     }
 }
@@ -160,6 +160,23 @@ impl<'a> Reader<'a, '_> {
             )),
             None => Error::message(format_args!("expected {expected}, the record ends")),
         }
+    }
+
+    /// The next member of an object, its key still escaped; `None` where the object ends at `at`.
+    fn member(&mut self) -> Result<Option<(&'a str, Raw<'a>)>, Error> {
+        self.white_space();
+        if self.peek() == Some(b',') {
+            self.at += 1;
+            self.white_space();
+        }
+        if self.peek() == Some(b'}') {
+            return Ok(None);
+        }
+        let key = self.string()?;
+        self.colon()?;
+        let start = self.at;
+        self.skip()?;
+        Ok(Some((key, Raw(&self.record[start..self.at]))))
     }
 
     /// The text between the quotes at `at`, still escaped; leaves `at` behind it.

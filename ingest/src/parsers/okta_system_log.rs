@@ -224,7 +224,7 @@ fn outcome_of(said: &Ending<'_>, kind: Kind, operation: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope;
+    use crate::envelope::Opener;
 
     #[test]
     fn the_record_is_recognised_and_its_envelope_is_opened() {
@@ -242,7 +242,7 @@ mod tests {
             assert!(OktaSystemLog.recognises(record));
             assert!(!OktaSystemLog.recognises(&envelope), "{envelope}");
             let mut found = Vec::new();
-            envelope::open(&envelope, None, &mut found);
+            Opener::new(None).open(&envelope, &mut |text| found.push(text.to_owned()));
             assert!(!found.is_empty() && found.iter().all(|inner| inner == record), "{envelope}");
         }
     }

@@ -1,7 +1,7 @@
 //! One stream of bytes, cut into blocks between two records.
 
-use crate::container::{Found, Framing, Walk, sniff};
-use crate::envelope;
+use crate::container::{Found, Framing, Walk, holds_several, sniff};
+use crate::envelope::Opener;
 use crate::json::Marks;
 use crate::parsers::{self, Parser};
 use crate::payload::{Block, Payload, Rejects};
@@ -477,9 +477,15 @@ impl BlockReader {
         };
         let line_is_too_long = end > self.limits.record_bytes && end > window
             || end == 0 && self.rest.len() > self.limits.record_bytes;
-        if line_is_too_long {
+        let drained = if end == 0 { self.rest.len() } else { end };
+        let is_several = line_is_too_long && holds_several(&self.rest[..drained]);
+        if is_several && self.framing.is_none() {
+            // A sender that puts nothing between records: none of them need be long.
+            self.begun = self.begun.map(|(_, plan)| (Framing::Values, plan));
+            return self.cut_values(ended, rejects);
+        }
+        if line_is_too_long && !(is_several && end > 0) {
             self.too_long(rejects);
-            let drained = if end == 0 { self.rest.len() } else { end };
             self.rest.drain(..drained);
             self.pass(drained, usize::from(end > 0));
             if end == 0 {
@@ -601,7 +607,8 @@ fn plan(
         }
     };
     let (mut found, mut enveloped): (Vec<&'static dyn Parser>, bool) = (Vec::new(), false);
-    let (mut inner, mut objects, mut enough) = (Vec::new(), 0, head.len() >= SAMPLE_BYTES);
+    let mut opener = Opener::new(None);
+    let (mut objects, mut enough) = (0, head.len() >= SAMPLE_BYTES);
     for (seen, (_, record)) in sample.records().enumerate() {
         objects += usize::from(record.starts_with('{'));
         if objects > most || seen >= SAMPLE_LINES.max(most) {
@@ -612,10 +619,8 @@ fn plan(
             found.push(parser);
             continue;
         }
-        inner.clear();
-        envelope::open(record, None, &mut inner);
         let before = found.len();
-        found.extend(inner.iter().filter_map(|text| known(text)));
+        opener.open(record, &mut |text| found.extend(known(text)));
         enveloped |= found.len() > before;
     }
     let mixed = found.iter().any(|parser| parser.name() != found[0].name());
@@ -711,6 +716,17 @@ mod tests {
         let (kept, said) = read(records.join("\n").as_bytes(), 600);
         assert_eq!(kept.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2, 4, 5]);
         assert_eq!(said, ["1×3: the record is longer than 0 MiB"]);
+    }
+
+    #[test]
+    fn a_line_of_many_records_is_longer_than_one_may_be() {
+        let records = numbered(200);
+        let (first, others) = (&records[0], records[1..].concat());
+        for end in ["", "\n"] {
+            let (kept, said) = read(format!("{first}\n{others}{end}").as_bytes(), 600);
+            assert_eq!(kept.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>(), records);
+            assert_eq!((kept.last().map(|(at, _)| *at), said), (Some(200), vec![]));
+        }
     }
 
     #[test]
