@@ -1,6 +1,6 @@
 //! One stream of bytes, cut into blocks between two records.
 
-use crate::container::{Found, Framing, Walk, holds_several, sniff};
+use crate::container::{Found, Framing, Walk, has_record, holds_several, sniff};
 use crate::envelope::Opener;
 use crate::json::Marks;
 use crate::parsers::{self, Parser};
@@ -392,9 +392,11 @@ impl BlockReader {
                 _ => Beginning::TooShort,
             };
         }
-        // Of lines that are messages, the first says nothing of the others.
+        // Of lines that are messages, the first says nothing of the others; nor does it where somebody
+        // sends records and one line of them is something else.
         if self.framing.is_none()
             && let Some(what) = foreign(&self.rest)
+            && !(self.trusted && has_record(&self.rest))
         {
             rejects.remark(what);
             return Beginning::Foreign;
@@ -666,7 +668,10 @@ mod tests {
     fn read(bytes: &[u8], block_bytes: usize) -> (Vec<(u64, String)>, Vec<String>) {
         let limits = Limits { block_bytes, record_bytes: 4096 };
         let bytes = io::Cursor::new(bytes.to_vec());
-        let mut reader = BlockReader::new("x", bytes, None, limits, Arc::default()).unwrap();
+        all_of(BlockReader::new("x", bytes, None, limits, Arc::default()).unwrap())
+    }
+
+    fn all_of(mut reader: BlockReader) -> (Vec<(u64, String)>, Vec<String>) {
         let (mut rejects, mut records) = (Rejects::default(), vec![]);
         while let Some((block, _)) = reader.next_block(&mut rejects) {
             let payload = Payload::unredacted(block, &mut rejects);
@@ -782,5 +787,31 @@ mod tests {
             assert!(said[0].starts_with("0×0: ") && said[0].contains(part), "{said:?}");
         }
         assert_eq!(read(b"", 4096), (vec![], vec![]));
+    }
+
+    #[test]
+    fn of_what_is_sent_one_line_that_is_no_text_harms_no_other() {
+        let limits = Limits::default();
+        let sent = |bytes: Vec<u8>| {
+            all_of(BlockReader::of_bytes("x", bytes.into(), None, limits).unwrap().trusting())
+        };
+        let records = numbered(3).join("\n");
+        for first in [b"a\0b".as_slice(), b"PAR1 is a line", b"BZh", b"PK\x03\x04", b"\xff\xfeh\0"]
+        {
+            let (kept, said) = sent([first, b"\n", records.as_bytes()].concat());
+            // What is UTF-8 is rejected by whoever asks for its parser.
+            let own = kept.iter().filter(|(_, text)| text.starts_with('{')).map(|(at, _)| *at);
+            assert_eq!(own.collect::<Vec<_>>(), [2, 3, 4], "{said:?}");
+            assert_eq!(kept.len() + said.len(), 4, "{said:?}");
+            let array = [first, b"\n[", records.replace('\n', ",").as_bytes(), b"]\n"].concat();
+            assert_eq!(sent(array).0.iter().filter(|(_, text)| text.starts_with('{')).count(), 3);
+            // Nothing of it is a record.
+            let (kept, said) = sent([first, b"\nmore\n{\n}\0}"].concat());
+            assert_eq!((kept.len(), said.len()), (0, 1), "{said:?}");
+            let (kept, said) = read(&[first, b"\n", records.as_bytes()].concat(), 4096);
+            assert_eq!((kept.len(), said.len()), (0, 1), "{said:?}");
+        }
+        let (kept, said) = sent(records.replace("\"n\":1", "\"n\":\"\0\"").into_bytes());
+        assert_eq!((kept.len(), said.len()), (3, 0));
     }
 }

@@ -1,6 +1,6 @@
 //! What lies in a file: plain or compressed, lines or documents.
 
-use crate::container::{Found, Framing, Walk, is_wrapper, sniff};
+use crate::container::{Found, Framing, Walk, has_record, is_wrapper, sniff};
 use crate::json::Marks;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -99,7 +99,7 @@ pub fn format(head: &[u8], whole: bool) -> Option<Format> {
     if text.is_empty() {
         return (head.len() >= HEAD).then_some(Format::Lines);
     }
-    if is_foreign(text) {
+    if is_foreign(text) && !has_record(text) {
         return Some(Format::Foreign);
     }
     if !matches!(text[0], b'{' | b'[' | 0x1e) {
@@ -201,6 +201,7 @@ mod tests {
         assert_eq!(growing("\u{1e}{\"a\":1}\n"), Some(Format::Values));
         assert_eq!(growing("2026-03-01 text"), Some(Format::Lines));
         assert_eq!(growing("PK\u{3}\u{4}"), Some(Format::Foreign));
+        assert_eq!(growing("PAR1 is a line\n{\"a\":1}\n"), Some(Format::Lines));
         assert_eq!(growing("{\"a\":1}\n\0\n{\"a\":2}\n"), Some(Format::Lines));
         assert_eq!(growing("\x7fELF\u{2}\0\0\0\0\n"), Some(Format::Foreign));
         assert_eq!(format(b"{\"Records\":[{\"a\":1}]}", true), Some(Format::Values));
