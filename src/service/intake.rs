@@ -191,12 +191,10 @@ impl Intake {
         let mut rejects = Rejects::keeping_singles();
         let (mut held, mut rows) = (0, 0);
         match piece.into_reader(self.limits) {
-            Ok(mut reader) => {
+            Ok(reader) => {
+                let mut reader = reader.at_most(self.delivery_bytes);
                 while let Some((block, plan)) = reader.next_block(&mut rejects) {
                     held += block.bytes.len();
-                    if held > self.delivery_bytes {
-                        return Err(self.oversized());
-                    }
                     let (redactor, events) = (&self.redactor, &mut parsed.events);
                     read_block(block, plan, redactor, received_at, &mut rejects, |_, batch| {
                         rows += batch.len();
@@ -206,6 +204,9 @@ impl Intake {
                         let why = "it has too many records; send it in parts";
                         return Err(Refusal::Oversized(why.to_owned()));
                     }
+                }
+                if reader.is_over() {
+                    return Err(self.oversized());
                 }
             }
             Err(cause) => rejects.remark(format_args!("cannot be read: {cause}")),
@@ -381,6 +382,16 @@ mod tests {
         assert_eq!(prepared.ledger.received, 2);
         assert!(matches!(prepare(pieces, None), Err(Refusal::Oversized(_))));
         assert!(prepare(vec![good], None).is_ok());
+    }
+
+    #[test]
+    fn a_body_of_nothing_but_what_is_passed_over_is_no_smaller() {
+        for text in ["\n".repeat(3 << 20), "x".repeat(3 << 20)] {
+            for bytes in [zstd::encode_all(text.as_bytes(), 3).unwrap(), text.into_bytes()] {
+                let prepared = prepare(vec![(bytes, vec![1])], None);
+                assert!(matches!(prepared, Err(Refusal::Oversized(_))));
+            }
+        }
     }
 
     #[test]

@@ -75,6 +75,10 @@ pub struct BlockReader {
     framing: Option<Framing>,
     /// Read and not yet handed over.
     rest: Vec<u8>,
+    /// What was read, without its compression.
+    content_bytes: usize,
+    /// What is read of it at most.
+    most_bytes: usize,
     state: State,
     walk: Walk,
     position: u64,
@@ -168,6 +172,8 @@ impl BlockReader {
             trusted: false,
             framing: None,
             rest: Vec::new(),
+            content_bytes: 0,
+            most_bytes: usize::MAX,
             state: State::Reading,
             walk: Walk::default(),
             position: 1,
@@ -197,7 +203,8 @@ impl BlockReader {
             }
         };
         let reader = Self::new(origin, io::empty(), forced, limits, Arc::default())?;
-        Ok(Self { rest: content.into(), state: State::Ended, ..reader })
+        let content_bytes = content.len();
+        Ok(Self { rest: content.into(), content_bytes, state: State::Ended, ..reader })
     }
 
     pub fn origin(&self) -> &str {
@@ -209,6 +216,18 @@ impl BlockReader {
     pub fn trusting(mut self) -> Self {
         self.trusted = true;
         self
+    }
+
+    /// Reads so many bytes of what is not compressed any more, and nothing of what has more.
+    pub fn at_most(mut self, bytes: usize) -> Self {
+        self.most_bytes = bytes;
+        self
+    }
+
+    /// Whether the stream had more than [`BlockReader::at_most`] allows, at which it ended. Lines that
+    /// were passed over count.
+    pub fn is_over(&self) -> bool {
+        self.content_bytes > self.most_bytes
     }
 
     /// Takes each line for a record, whatever lines look like.
@@ -250,6 +269,10 @@ impl BlockReader {
                 return None;
             }
             self.fill(rejects);
+            if self.is_over() {
+                self.state = State::Done;
+                return None;
+            }
             match self.begin(rejects) {
                 Beginning::Known => {}
                 Beginning::TooShort => continue,
@@ -307,7 +330,7 @@ impl BlockReader {
             0 if self.begun.is_none() => self.limits.block_bytes.max(SNIFF_BYTES),
             held => (held * 2).max(self.limits.block_bytes),
         };
-        while self.rest.len() < wanted && self.state != State::Ended {
+        while self.rest.len() < wanted && self.state != State::Ended && !self.is_over() {
             match self.read_up_to(wanted) {
                 Ok(()) => {
                     let ended = self.rest.len() < wanted;
@@ -343,7 +366,8 @@ impl BlockReader {
 
     /// Reads until so many bytes are held or the stream ends.
     fn read_up_to(&mut self, wanted: usize) -> io::Result<()> {
-        let mut held = self.rest.len();
+        let before = self.rest.len();
+        let mut held = before;
         self.rest.resize(wanted, 0);
         let result = loop {
             if held == wanted {
@@ -356,6 +380,7 @@ impl BlockReader {
                 Err(cause) => break Err(cause),
             }
         };
+        self.content_bytes = self.content_bytes.saturating_add(held - before);
         self.rest.truncate(held);
         result
     }
@@ -787,6 +812,28 @@ mod tests {
             assert!(said[0].starts_with("0×0: ") && said[0].contains(part), "{said:?}");
         }
         assert_eq!(read(b"", 4096), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_is_passed_over_counts_for_the_limit() {
+        let limits = Limits { block_bytes: 1000, record_bytes: 4096 };
+        let line = format!("{RECORD}\n");
+        let over = |bytes: &[u8], most: usize| {
+            let content = zstd::encode_all(bytes, 1).unwrap();
+            [content, bytes.to_vec()].map(|content| {
+                let reader = BlockReader::of_bytes("x", content.into(), None, limits).unwrap();
+                let (mut reader, mut rejects) =
+                    (reader.trusting().at_most(most), Rejects::default());
+                while reader.next_block(&mut rejects).is_some() {}
+                reader.is_over()
+            })
+        };
+        let newlines = "\n".repeat(1 << 20);
+        let long = format!("{line}{}", "x".repeat(1 << 20));
+        for text in [&newlines, &long, &long[line.len()..], &line.repeat(10_000)] {
+            assert_eq!(over(text.as_bytes(), text.len() - 1), [true; 2], "{text:.99}");
+            assert_eq!(over(text.as_bytes(), text.len()), [false; 2], "{text:.99}");
+        }
     }
 
     #[test]
