@@ -13,7 +13,7 @@ use telltale_ingest::{Block, Rejects};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let redactor = Redactor::new(&Key::from_bytes([0; 32]));
-    let plan = Plan { parser: None, named: false, envelope: true };
+    let plan = Plan { parser: None, named: false, envelope: true, record_bytes: usize::MAX };
     for path in std::env::args().skip(1) {
         let bytes = std::fs::read(&path)?;
         let framing = sniff(&bytes, true);

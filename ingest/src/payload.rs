@@ -1,6 +1,6 @@
 //! Bytes of a source as records: what a parser is handed.
 
-use crate::container::{Found, Framing, Walk};
+use crate::container::{Found, Framing, Walk, holds_several, pieces};
 use crate::envelope::Opener;
 use crate::json;
 use crate::redact::Redactor;
@@ -112,6 +112,32 @@ impl Payload {
             });
         }
         Self { origin: block.origin, buffer: Buffer::from_vec(bytes), spans }
+    }
+
+    /// Rejects records that are longer than so many bytes, as they are once redacted. Of one that
+    /// holds several values each is looked at.
+    pub(crate) fn reject_longer(&mut self, most: usize, rejects: &mut Rejects) {
+        if self.spans.iter().all(|span| span.end - span.start <= most) {
+            return;
+        }
+        let bytes = self.buffer.as_slice();
+        let mut kept = Vec::with_capacity(self.spans.len());
+        let mut keep = |span: Span| match span.end - span.start <= most {
+            true => kept.push(span),
+            false => {
+                rejects.push_text(span.position, too_long(most), &bytes[span.start..span.end]);
+            }
+        };
+        for span in std::mem::take(&mut self.spans) {
+            let Span { start, end, position } = span;
+            match end - start > most && holds_several(&bytes[start..end]) {
+                true => pieces(&bytes[start..end], |at| {
+                    keep(Span { start: start + at.start, end: start + at.end, position });
+                }),
+                false => keep(span),
+            }
+        }
+        self.spans = kept;
     }
 
     /// Where the block came from.
@@ -437,6 +463,14 @@ impl Rejects {
         let mut all: Vec<_> = self.by_reason.into_values().collect();
         all.sort_by(|a, b| (a.position, &a.reason).cmp(&(b.position, &b.reason)));
         all
+    }
+}
+
+/// Why a record is rejected that has more bytes.
+pub(crate) fn too_long(record_bytes: usize) -> String {
+    match record_bytes >> 20 {
+        0 => format!("the record is longer than {record_bytes} bytes"),
+        limit => format!("the record is longer than {limit} MiB"),
     }
 }
 

@@ -54,6 +54,7 @@ pub fn read_records(
 ) {
     let mut opener = Opener::new(Some(redactor));
     let mut payload = Payload::new(block, redactor, rejects);
+    payload.reject_longer(plan.record_bytes, rejects);
     if plan.envelope {
         payload = payload.unwrapped(&mut opener);
     }

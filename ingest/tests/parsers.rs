@@ -35,7 +35,7 @@ fn redactor() -> Redactor {
 fn outcome(parser: &'static dyn Parser, path: &Path) -> String {
     let mut rejects = Rejects::default();
     let block = block(path, std::fs::read(path).unwrap());
-    let plan = Plan { parser: Some(parser), named: true, envelope: true };
+    let plan = Plan { parser: Some(parser), named: true, envelope: true, record_bytes: usize::MAX };
     let mut batches = Vec::new();
     read_block(block, plan, &redactor(), RECEIVED_AT, &mut rejects, |_, batch| batches.push(batch));
     let mut text = String::new();
@@ -169,7 +169,7 @@ fn mangled_fixtures_never_panic() {
             bytes.truncate(usize::from(cut) % (bytes.len() + 1));
         }
         let (known, named, envelope) = plan;
-        let plan = Plan { parser: known.then_some(*parser), named: known && named, envelope };
+        let plan = Plan { parser: known.then_some(*parser), named: known && named, envelope, record_bytes: 900 };
         let (block, mut rejects) = (block(path, bytes), Rejects::keeping_singles());
         let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             read_block(block, plan, &redactor(), RECEIVED_AT, &mut rejects, |_, batch| {

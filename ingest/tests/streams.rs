@@ -85,7 +85,10 @@ fn read_as(bytes: &[u8], forced: Option<&'static dyn Parser>, trusting: bool) ->
     let limits = Limits::default();
     let stream = Cursor::new(bytes.to_vec());
     let reader = BlockReader::new("x", stream, forced, limits, Arc::default()).unwrap();
-    let mut reader = if trusting { reader.trusting() } else { reader };
+    read_all(if trusting { reader.trusting() } else { reader })
+}
+
+fn read_all(mut reader: BlockReader) -> Read {
     let redactor = Redactor::new(&Key::from_bytes([7; 32]));
     let (mut rejects, mut events) = (Rejects::default(), Vec::new());
     while let Some((block, plan)) = reader.next_block(&mut rejects) {
@@ -261,6 +264,42 @@ fn text_behind_a_value_is_rejected_where_it_stands() {
     let named = read_as(format!("{}{two}", lines(aws, 1)).as_bytes(), parser, true);
     assert_eq!(named.rejects, ["1×2: `eventName` is missing"]);
     assert_eq!(named.events.len(), 3);
+}
+
+#[test]
+fn a_record_longer_than_any_may_be_is_rejected_however_it_is_framed() {
+    let limits = Limits { record_bytes: 1000, ..Limits::default() };
+    let records = [aws(0), padded(&aws(1), 5000), aws(2)];
+    let line = records.join("\n");
+    let array = format!("[{}]", records.join(","));
+    for text in [
+        line.clone(),
+        records.concat(),
+        format!("{}\n{}", aws(3), records.concat()),
+        array.clone(),
+        format!("{}\n{array}\n", aws(3)),
+        format!("{{\"Records\":{array}}}"),
+        records.each_ref().map(|record| pretty(record)).join("\n"),
+    ] {
+        let others = text.matches("eventName").count() - 1;
+        for content in [text.clone().into_bytes(), zstd::encode_all(text.as_bytes(), 1).unwrap()] {
+            let reader = BlockReader::of_bytes("x", content.into(), None, limits).unwrap();
+            let found = read_all(reader.trusting());
+            let reason = "1×2: the record is longer than 1000 bytes".to_owned();
+            assert_eq!((found.events.len(), found.rejects), (others, vec![reason]), "{text:.99}");
+        }
+    }
+    // The limit of a service, and more than is held of what is too long.
+    for bytes in [17 << 20, 40 << 20] {
+        let text = format!(r#"{{"Records":[{},{},{}]}}"#, aws(0), padded(&aws(1), bytes), aws(2));
+        for content in [text.clone().into_bytes(), zstd::encode_all(text.as_bytes(), 1).unwrap()] {
+            let limits = Limits::default();
+            let reader = BlockReader::of_bytes("x", content.into(), None, limits).unwrap();
+            let found = read_all(reader.trusting());
+            let reason = "1×2: the record is longer than 16 MiB".to_owned();
+            assert_eq!((found.events.len(), found.rejects), (2, vec![reason]));
+        }
+    }
 }
 
 #[test]

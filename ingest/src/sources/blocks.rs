@@ -4,7 +4,7 @@ use crate::container::{Found, Framing, Walk, has_record, holds_several, sniff};
 use crate::envelope::Opener;
 use crate::json::Marks;
 use crate::parsers::{self, Parser};
-use crate::payload::{Block, Payload, Rejects};
+use crate::payload::{Block, Payload, Rejects, too_long};
 use bytes::Bytes;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub struct Plan {
     pub named: bool,
     /// Whether records lie in an exporter's envelope.
     pub envelope: bool,
+    /// Bytes of one record; a longer one is rejected.
+    pub record_bytes: usize,
 }
 
 /// Why there is no plan.
@@ -84,6 +86,8 @@ pub struct BlockReader {
     position: u64,
     /// Of lines that have positions of their own, those of all of them; else empty.
     positions: Arc<[u64]>,
+    /// Where in a value that is too long what was read ends.
+    within: Within,
     /// Bytes that were held at the last silence of the stream.
     silent_at: usize,
     /// Set once the beginning was looked at.
@@ -103,10 +107,18 @@ struct Search {
     records: u64,
 }
 
+/// A place in a JSON value.
+#[derive(Default)]
+struct Within {
+    depth: usize,
+    in_string: bool,
+    is_escaped: bool,
+}
+
 #[derive(PartialEq, Eq)]
 enum State {
     Reading,
-    /// Passing over the rest of a line that is too long.
+    /// Passing over the rest of a line or value that is too long.
     Skipping,
     /// The stream has ended, `rest` has not.
     Ended,
@@ -127,6 +139,26 @@ enum Beginning {
 struct Counted<R> {
     inner: R,
     bytes: Arc<AtomicU64>,
+}
+
+impl Within {
+    /// Goes on over the bytes that follow; behind the value where it ends among them.
+    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, byte) in bytes.iter().enumerate() {
+            match byte {
+                _ if std::mem::take(&mut self.is_escaped) => continue,
+                b'\\' => self.is_escaped = self.in_string,
+                b'"' => self.in_string = !self.in_string,
+                b'{' | b'[' if !self.in_string => self.depth += 1,
+                b'}' | b']' if !self.in_string => self.depth = self.depth.saturating_sub(1),
+                _ => continue,
+            }
+            if self.depth == 0 && !self.in_string {
+                return Some(at + 1);
+            }
+        }
+        None
+    }
 }
 
 impl<R: Read> Read for Counted<R> {
@@ -178,6 +210,7 @@ impl BlockReader {
             walk: Walk::default(),
             position: 1,
             positions: Arc::default(),
+            within: Within::default(),
             silent_at: 0,
             begun: None,
             of_objects: false,
@@ -303,8 +336,7 @@ impl BlockReader {
     /// How to go on from a block on, where a parser recognises something in it.
     fn find(&mut self, block: &Block, rejects: &mut Rejects) -> Option<Plan> {
         let (framing, walk) = (block.framing, block.walk.clone());
-        if let Ok(plan) = plan(&block.bytes, framing, walk.clone(), false, self.forced, usize::MAX)
-        {
+        if let Ok(plan) = self.plan(&block.bytes, framing, walk.clone(), false, usize::MAX) {
             if let Some(Search { records: before @ 1.., .. }) = self.search.take() {
                 rejects.count_all(1, "no parser recognises the record", before);
             }
@@ -335,7 +367,7 @@ impl BlockReader {
                 Ok(()) => {
                     let ended = self.rest.len() < wanted;
                     if self.state == State::Skipping {
-                        self.skip_line();
+                        self.skip();
                     }
                     if ended {
                         self.state = State::Ended;
@@ -343,7 +375,7 @@ impl BlockReader {
                 }
                 Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
                     if self.state == State::Skipping {
-                        self.skip_line();
+                        self.skip();
                     }
                     let grown = std::mem::replace(&mut self.silent_at, self.rest.len());
                     if self.rest.len() != grown && self.rest.contains(&b'\n') {
@@ -383,6 +415,23 @@ impl BlockReader {
         self.content_bytes = self.content_bytes.saturating_add(held - before);
         self.rest.truncate(held);
         result
+    }
+
+    fn skip(&mut self) {
+        match self.begun {
+            Some((Framing::Values, _)) => self.skip_value(),
+            _ => self.skip_line(),
+        }
+    }
+
+    fn skip_value(&mut self) {
+        match self.within.end(&self.rest) {
+            Some(end) => {
+                self.rest.drain(..end);
+                self.state = State::Reading;
+            }
+            None => self.rest.clear(),
+        }
     }
 
     fn skip_line(&mut self) {
@@ -431,9 +480,9 @@ impl BlockReader {
         // What comes in many short streams is not looked at twice: a record that its parser refuses
         // is taken out of its envelope then.
         let plan = if self.trusted {
-            Ok(Plan { parser: self.forced, named: self.forced.is_some(), envelope: false })
+            Ok(self.plan_of(self.forced, false))
         } else {
-            plan(&self.rest, framing, Walk::default(), ended, self.forced, SAMPLE_RECORDS)
+            self.plan(&self.rest, framing, Walk::default(), ended, SAMPLE_RECORDS)
         };
         match plan {
             Ok(plan) => {
@@ -460,12 +509,71 @@ impl BlockReader {
                     unrecognised(&head, rejects);
                     return Beginning::Foreign;
                 }
-                let plan = Plan { parser: None, named: false, envelope: false };
+                let plan = self.plan_of(None, false);
                 self.begun = Some((framing, plan));
                 self.search = Some(Search { head, bytes: 0, records: 0 });
                 Beginning::Known
             }
         }
+    }
+
+    /// How to read the stream that goes on with `head`, of which so many objects are looked at, and ends
+    /// with it where it is `whole`.
+    ///
+    /// Errors: no parser recognises a record.
+    fn plan(
+        &self,
+        head: &[u8],
+        framing: Framing,
+        walk: Walk,
+        whole: bool,
+        most: usize,
+    ) -> Result<Plan, Unrecognised> {
+        let sample = sample(head, framing, walk, &mut Rejects::default());
+        let known = |record: &str| -> Option<&'static dyn Parser> {
+            match self.forced {
+                Some(parser) => parser.recognises(record).then_some(parser),
+                None => parsers::recognise(record),
+            }
+        };
+        let (mut found, mut enveloped): (Vec<&'static dyn Parser>, bool) = (Vec::new(), false);
+        let mut opener = Opener::new(None);
+        let (mut objects, mut enough) = (0, head.len() >= SAMPLE_BYTES);
+        for (seen, (_, record)) in sample.records().enumerate() {
+            objects += usize::from(record.starts_with('{'));
+            if objects > most || seen >= SAMPLE_LINES.max(most) {
+                enough = true;
+                break;
+            }
+            if let Some(parser) = known(record) {
+                found.push(parser);
+                continue;
+            }
+            let before = found.len();
+            opener.open(record, &mut |text| found.extend(known(text)));
+            enveloped |= found.len() > before;
+        }
+        let mixed = found.iter().any(|parser| parser.name() != found[0].name());
+        let of = |parser, envelope| self.plan_of(parser, envelope);
+        match (found.first(), self.forced) {
+            (_, Some(parser)) => Ok(of(Some(parser), enveloped)),
+            (Some(_), None) if mixed => Ok(of(None, enveloped)),
+            (Some(parser), None) => Ok(of(Some(*parser), enveloped)),
+            (None, None) => {
+                let first = cut_record(head, framing);
+                // One record that was cut, and nothing else: say that, rather than nothing.
+                let text = first.and_then(|start| std::str::from_utf8(&head[start..]).ok());
+                match text.and_then(parsers::recognise) {
+                    Some(parser) if whole => Ok(of(Some(parser), false)),
+                    _ => Err(Unrecognised { cut: first.is_some(), enough }),
+                }
+            }
+        }
+    }
+
+    fn plan_of(&self, parser: Option<&'static dyn Parser>, envelope: bool) -> Plan {
+        let record_bytes = self.limits.record_bytes;
+        Plan { parser, named: self.forced.is_some(), envelope, record_bytes }
     }
 
     fn block(&mut self, end: usize, framing: Framing, walk: Walk, records: u64) -> Option<Block> {
@@ -537,13 +645,14 @@ impl BlockReader {
         let walk = self.walk.clone();
         let marks = Marks::of(&self.rest);
         let (mut at, mut end, mut records) = (0, 0, 0);
-        let mut ahead = walk.clone();
+        let (mut ahead, mut cut) = (walk.clone(), 0);
         while end < self.limits.block_bytes {
             let found = ahead.next(&marks, &self.rest, &mut at);
-            if matches!(found, Found::Cut(_)) {
+            if let Found::Cut(start) = found {
                 if ended {
                     end = self.rest.len();
                 }
+                cut = start;
                 break;
             }
             (end, self.walk) = (at, ahead.clone());
@@ -553,17 +662,21 @@ impl BlockReader {
             }
         }
         if end == 0 && self.rest.len() > self.limits.record_bytes {
-            self.too_long(rejects);
-            rejects.remark("the rest of the file was not read");
-            self.state = State::Done;
+            self.rest.drain(..cut);
+            self.walk = ahead;
+            if self.rest.len() > self.limits.record_bytes {
+                self.too_long(rejects);
+                self.position += 1;
+                (self.state, self.within) = (State::Skipping, Within::default());
+                self.skip_value();
+            }
             return None;
         }
         self.block(end, Framing::Values, walk, records)
     }
 
     fn too_long(&mut self, rejects: &mut Rejects) {
-        let limit = self.limits.record_bytes >> 20;
-        let cause = format_args!("the record is longer than {limit} MiB");
+        let cause = too_long(self.limits.record_bytes);
         let line = usize::try_from(self.position).unwrap_or(usize::MAX).wrapping_sub(1);
         let position = self.positions.get(line).copied().unwrap_or(self.position);
         match self.begun {
@@ -612,60 +725,6 @@ fn sample(bytes: &[u8], framing: Framing, walk: Walk, rejects: &mut Rejects) -> 
     let positions = Arc::default();
     let block = Block { origin, bytes, framing, walk, first_position: 1, positions };
     Payload::unredacted(block, rejects)
-}
-
-/// How to read the stream that goes on with `head`, of which so many objects are looked at, and ends
-/// with it where it is `whole`.
-///
-/// Errors: no parser recognises a record.
-fn plan(
-    head: &[u8],
-    framing: Framing,
-    walk: Walk,
-    whole: bool,
-    forced: Option<&'static dyn Parser>,
-    most: usize,
-) -> Result<Plan, Unrecognised> {
-    let sample = sample(head, framing, walk, &mut Rejects::default());
-    let known = |record: &str| -> Option<&'static dyn Parser> {
-        match forced {
-            Some(parser) => parser.recognises(record).then_some(parser),
-            None => parsers::recognise(record),
-        }
-    };
-    let (mut found, mut enveloped): (Vec<&'static dyn Parser>, bool) = (Vec::new(), false);
-    let mut opener = Opener::new(None);
-    let (mut objects, mut enough) = (0, head.len() >= SAMPLE_BYTES);
-    for (seen, (_, record)) in sample.records().enumerate() {
-        objects += usize::from(record.starts_with('{'));
-        if objects > most || seen >= SAMPLE_LINES.max(most) {
-            enough = true;
-            break;
-        }
-        if let Some(parser) = known(record) {
-            found.push(parser);
-            continue;
-        }
-        let before = found.len();
-        opener.open(record, &mut |text| found.extend(known(text)));
-        enveloped |= found.len() > before;
-    }
-    let mixed = found.iter().any(|parser| parser.name() != found[0].name());
-    let of = |parser, envelope| Plan { parser, named: forced.is_some(), envelope };
-    match (found.first(), forced) {
-        (_, Some(parser)) => Ok(of(Some(parser), enveloped)),
-        (Some(_), None) if mixed => Ok(of(None, enveloped)),
-        (Some(parser), None) => Ok(of(Some(*parser), enveloped)),
-        (None, None) => {
-            let first = cut_record(head, framing);
-            // One record that was cut, and nothing else: say that, rather than nothing.
-            let text = first.and_then(|start| std::str::from_utf8(&head[start..]).ok());
-            match text.and_then(parsers::recognise) {
-                Some(parser) if whole => Ok(of(Some(parser), false)),
-                _ => Err(Unrecognised { cut: first.is_some(), enough }),
-            }
-        }
-    }
 }
 
 /// Where the first record begins when its end is missing.
@@ -745,7 +804,30 @@ mod tests {
             .replace("ListBuckets", &"x".repeat(9000));
         let (kept, said) = read(records.join("\n").as_bytes(), 600);
         assert_eq!(kept.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2, 4, 5]);
-        assert_eq!(said, ["1×3: the record is longer than 0 MiB"]);
+        assert_eq!(said, ["1×3: the record is longer than 4096 bytes"]);
+    }
+
+    #[test]
+    fn a_value_too_long_is_passed_over_and_the_next_is_read() {
+        let mut records = numbered(5);
+        let odd = r#"\\\"}{]["#.repeat(20_000);
+        records[2] = records[2].replace("ListBuckets", &odd).replace(",\"n\"", ",\"m\":[{}],\"n\"");
+        for text in [
+            format!("[{}]", records.join(",\n")),
+            format!("{{\"Records\":[{}]}}", records.join(",")),
+            records.join("\n\n").replace("{\"eventVersion\"", "{\n\"eventVersion\""),
+            records.concat(),
+        ] {
+            let (kept, said) = read(text.as_bytes(), 600);
+            assert_eq!(kept.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2, 4, 5]);
+            assert_eq!(said, ["1×3: the record is longer than 4096 bytes"], "{text:.99}");
+        }
+        let blank = " ".repeat(65_400);
+        let apart = format!("[{}]", numbered(3).join(&format!(",{blank}")));
+        assert_eq!(read(apart.as_bytes(), 600).0.len(), 3);
+        let endless = format!("[{},{}", numbered(1)[0], &records[2][..100_000]);
+        let (kept, said) = read(endless.as_bytes(), 600);
+        assert_eq!((kept.len(), said.len()), (1, 1), "{said:?}");
     }
 
     #[test]
