@@ -86,6 +86,8 @@ pub struct BlockReader {
     position: u64,
     /// Of lines that have positions of their own, those of all of them; else empty.
     positions: Arc<[u64]>,
+    /// Whether what is held is too little to go on.
+    is_short: bool,
     /// Where in a value that is too long what was read ends.
     within: Within,
     /// Bytes that were held at the last silence of the stream.
@@ -210,6 +212,7 @@ impl BlockReader {
             walk: Walk::default(),
             position: 1,
             positions: Arc::default(),
+            is_short: false,
             within: Within::default(),
             silent_at: 0,
             begun: None,
@@ -308,7 +311,10 @@ impl BlockReader {
             }
             match self.begin(rejects) {
                 Beginning::Known => {}
-                Beginning::TooShort => continue,
+                Beginning::TooShort => {
+                    self.is_short = true;
+                    continue;
+                }
                 Beginning::Foreign => {
                     self.state = State::Done;
                     return None;
@@ -320,6 +326,7 @@ impl BlockReader {
                 Framing::Lines | Framing::LinesAt => self.cut_lines(ended, rejects),
                 Framing::Values => self.cut_values(ended, rejects),
             };
+            self.is_short = block.is_none();
             if ended && self.rest.is_empty() {
                 self.state = State::Done;
             }
@@ -357,10 +364,12 @@ impl BlockReader {
 
     /// Reads until a block is full, the stream ends or, with whole lines at hand, is silent.
     fn fill(&mut self, rejects: &mut Rejects) {
-        // A record that did not fit doubles what is read, so that no byte is looked at often.
+        // A record that did not fit doubles what is read, so that no byte is looked at often; what
+        // lies behind it is handed over before more is read.
         let wanted = match self.rest.len() {
             0 if self.begun.is_none() => self.limits.block_bytes.max(SNIFF_BYTES),
-            held => (held * 2).max(self.limits.block_bytes),
+            held if self.is_short => (held * 2).max(self.limits.block_bytes),
+            _ => self.limits.block_bytes,
         };
         while self.rest.len() < wanted && self.state != State::Ended && !self.is_over() {
             match self.read_up_to(wanted) {
@@ -828,6 +837,25 @@ mod tests {
         let endless = format!("[{},{}", numbered(1)[0], &records[2][..100_000]);
         let (kept, said) = read(endless.as_bytes(), 600);
         assert_eq!((kept.len(), said.len()), (1, 1), "{said:?}");
+    }
+
+    #[test]
+    fn behind_a_long_record_no_more_is_held_than_before_it() {
+        let limits = Limits { block_bytes: 1000, record_bytes: 1 << 20 };
+        let mut records = numbered(10_000);
+        records[20] = records[20].replace("ListBuckets", &"x".repeat(100_000));
+        for text in [records.join("\n"), format!("[{}]", records.join(",")), records.concat()] {
+            let read = Arc::new(AtomicU64::new(0));
+            let stream = io::Cursor::new(text.into_bytes());
+            let reader = BlockReader::new("x", stream, None, limits, Arc::clone(&read)).unwrap();
+            let (mut reader, mut handed, mut count) = (reader.trusting(), 0, 0);
+            while let Some((block, _)) = reader.next_block(&mut Rejects::default()) {
+                handed += block.bytes.len() as u64;
+                assert!(read.load(Ordering::Relaxed) - handed < 400_000);
+                count += Payload::unredacted(block, &mut Rejects::default()).len();
+            }
+            assert_eq!(count, 10_000);
+        }
     }
 
     #[test]
