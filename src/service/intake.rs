@@ -42,10 +42,11 @@ pub struct Prepared {
 impl Intake {
     /// Reads a delivery at `received_at`.
     ///
-    /// Errors: a delivery that is larger than any may be; what is wrong with a record becomes a
-    /// dead letter.
+    /// Errors: a delivery that is larger than any may be, a body whose compression is cut or broken;
+    /// what is wrong with a record becomes a dead letter.
     pub fn prepare(&self, delivery: Delivery, received_at: Micros) -> Result<Prepared, Refusal> {
-        let mut parsed = Parsed::default();
+        let is_sent_again = delivery.position.is_none();
+        let mut parsed = Parsed { is_sent_again, ..Parsed::default() };
         for piece in delivery.pieces {
             let (source, partition) = (&delivery.source, &delivery.partition);
             let before = parsed.mark();
@@ -190,6 +191,8 @@ impl Intake {
         let head = piece.bytes[..piece.bytes.len().min(DeadLetter::MAX_BYTES)].to_vec();
         let mut rejects = Rejects::keeping_singles();
         let (mut held, mut rows) = (0, 0);
+        // What has no place in its source is a body, whose sender has it still.
+        let is_body = parsed.is_sent_again && offsets.is_empty();
         match piece.into_reader(self.limits) {
             Ok(reader) => {
                 let mut reader = reader.at_most(self.delivery_bytes);
@@ -208,6 +211,13 @@ impl Intake {
                 if reader.is_over() {
                     return Err(self.oversized());
                 }
+                if let (true, Some(why)) = (is_body, reader.broken()) {
+                    return Err(Refusal::Malformed(format!("{why}; nothing of it is stored")));
+                }
+            }
+            Err(cause) if is_body => {
+                let why = format!("the body cannot be read: {cause}; nothing of it is stored");
+                return Err(Refusal::Malformed(why));
             }
             Err(cause) => rejects.remark(format_args!("cannot be read: {cause}")),
         }
@@ -246,6 +256,8 @@ struct Parsed {
     /// Of those, how many have no dead letter.
     left_out: u64,
     rejects: Rejects,
+    /// Whether the sender of what is refused has it still.
+    is_sent_again: bool,
 }
 
 /// Where something parsed begins.
@@ -392,6 +404,27 @@ mod tests {
                 assert!(matches!(prepared, Err(Refusal::Oversized(_))));
             }
         }
+    }
+
+    #[test]
+    fn a_body_that_is_cut_or_broken_is_refused_a_message_that_is_keeps_what_was_read() {
+        let lines: String =
+            (0..3000).map(|n| RECORD.replace("\"1\"", &format!("\"{n}\"")) + "\n").collect();
+        let zstd = zstd::encode_all(lines.as_bytes(), 3).unwrap();
+        let mut gzip = flate2::read::GzEncoder::new(lines.as_bytes(), Default::default());
+        let mut whole = Vec::new();
+        std::io::Read::read_to_end(&mut gzip, &mut whole).unwrap();
+        let mut wrong = whole.clone();
+        let at = wrong.len() - 6;
+        wrong[at] ^= 0xff;
+        for bytes in [&whole[..whole.len() / 2], &zstd[..zstd.len() / 2], &wrong] {
+            let body = vec![(bytes.to_vec(), Vec::new())];
+            assert!(matches!(prepare(body, None), Err(Refusal::Malformed(_))));
+            let message = vec![(bytes.to_vec(), vec![1])];
+            assert!(prepare(message, Some(2)).unwrap().ledger.dead_letter > 0);
+        }
+        let read = prepare(vec![(whole, Vec::new())], None).unwrap();
+        assert_eq!((read.ledger.received, read.ledger.dead_letter), (3000, 0));
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub struct BlockReader {
     of_objects: bool,
     /// Set while no parser has recognised anything of what was read.
     search: Option<Search>,
+    /// Why the stream could not be read to its end.
+    broken: Option<String>,
 }
 
 /// A stream whose beginning is for no parser: other records may come first.
@@ -218,6 +220,7 @@ impl BlockReader {
             begun: None,
             of_objects: false,
             search: None,
+            broken: None,
         })
     }
 
@@ -340,6 +343,11 @@ impl BlockReader {
         }
     }
 
+    /// Why the stream could not be read to its end, where that is so.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
     /// How to go on from a block on, where a parser recognises something in it.
     fn find(&mut self, block: &Block, rejects: &mut Rejects) -> Option<Plan> {
         let (framing, walk) = (block.framing, block.walk.clone());
@@ -399,6 +407,7 @@ impl BlockReader {
                         _ => format!("reading stops here: {cause}"),
                     };
                     rejects.remark(format_args!("{what}; what was read before it is kept"));
+                    self.broken = Some(what);
                     self.state = State::Ended;
                 }
             }

@@ -106,6 +106,9 @@ pub enum Refusal {
     /// It will not be taken at any time.
     #[error("{0}")]
     Oversized(String),
+    /// Nobody could read it, now or later.
+    #[error("{0}")]
+    Malformed(String),
     #[error("too much is under way")]
     Busy,
     #[error("the disk of the data folder is full")]
@@ -133,7 +136,7 @@ pub async fn store(
             Ok(receipt) => return Ok(receipt),
             Err(cause) => cause,
         };
-        if let Refusal::Oversized(why) = &cause
+        if let Refusal::Oversized(why) | Refusal::Malformed(why) = &cause
             && !delivery.pieces.is_empty()
         {
             delivery.reject_all(why);

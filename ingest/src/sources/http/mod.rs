@@ -116,6 +116,7 @@ impl Http {
 fn status(refusal: &Refusal) -> (StatusCode, Option<&'static str>) {
     match refusal {
         Refusal::Oversized(_) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+        Refusal::Malformed(_) => (StatusCode::BAD_REQUEST, None),
         Refusal::Busy => (StatusCode::TOO_MANY_REQUESTS, Some("1")),
         Refusal::Full => (StatusCode::INSUFFICIENT_STORAGE, Some("30")),
         Refusal::Broken => (StatusCode::SERVICE_UNAVAILABLE, Some("10")),
