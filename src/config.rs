@@ -353,6 +353,8 @@ pub struct HttpSource {
     pub listen: String,
     /// Bytes of a body as it is sent. Default 32 MiB.
     pub body_bytes: usize,
+    /// Connections at once; others wait. Default 10 000.
+    pub connections: usize,
     /// File with the tokens of which a sender has to show one, one on a line; anybody may send
     /// where there is none.
     pub tokens_file: Option<PathBuf>,
@@ -368,6 +370,7 @@ impl Default for HttpSource {
         Self {
             listen: "127.0.0.1:4318".to_owned(),
             body_bytes: BODY_BYTES,
+            connections: 10_000,
             tokens_file: None,
             tls_cert_file: None,
             tls_key_file: None,
@@ -384,6 +387,8 @@ pub struct OtlpSource {
     pub listen: String,
     /// Bytes of a request. Default 32 MiB.
     pub body_bytes: usize,
+    /// Connections at once; others wait. Default 10 000.
+    pub connections: usize,
     /// As for `http`.
     pub tokens_file: Option<PathBuf>,
     /// As for `http`.
@@ -397,6 +402,7 @@ impl Default for OtlpSource {
         Self {
             listen: "127.0.0.1:4317".to_owned(),
             body_bytes: BODY_BYTES,
+            connections: 10_000,
             tokens_file: None,
             tls_cert_file: None,
             tls_key_file: None,

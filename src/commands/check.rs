@@ -68,11 +68,13 @@ pub fn check(config: &Config) -> Result<()> {
             Source::Files(own) => files(own, config)?,
             Source::Http(http) => {
                 listens(&http.listen, http.tokens_file.as_deref())?;
+                connections("http", http.connections)?;
                 bodies(http.body_bytes, source, config)?;
             }
             Source::Objects(objects) => check_objects(objects, config)?,
             Source::OtlpGrpc(otlp) => {
                 listens(&otlp.listen, otlp.tokens_file.as_deref())?;
+                connections("otlp_grpc", otlp.connections)?;
                 bodies(otlp.body_bytes, source, config)?;
             }
             Source::Stdin(stdin) => {
@@ -239,6 +241,12 @@ fn check_kafka(kafka: &KafkaSource) -> Result<()> {
     kafka_of(kafka).check().map_err(|cause| anyhow!("{source}: {cause}"))
 }
 
+/// `kind`: that of the source.
+fn connections(kind: &str, connections: usize) -> Result<()> {
+    ensure!(connections > 0, "`connections` of the source `{kind}` is 0");
+    Ok(())
+}
+
 fn check_syslog(syslog: &SyslogSource, config: &Config) -> Result<()> {
     address(&syslog.listen)?;
     if let Some(parser) = &syslog.parser {
@@ -338,6 +346,11 @@ mod tests {
             ("[service]\nmaintenance_interval = \"0s\"", "`maintenance_interval` in"),
             ("[service]\nsli_interval = \"0s\"", "`sli_interval` in"),
             ("[service]\nsli_window = \"0s\"", "`sli_window` in"),
+            ("[[source]]\nkind = \"http\"\nconnections = 0", "`connections` of the source `http`"),
+            (
+                "[[source]]\nkind = \"otlp_grpc\"\nconnections = 0",
+                "`connections` of the source `otlp_grpc`",
+            ),
         ] {
             assert!(said(text).contains(hint), "{text}: {}", said(text));
         }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 pub use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -105,11 +105,15 @@ fn verifier(
 pub struct Incoming {
     arrivals: Arrivals,
     address: SocketAddr,
+    /// One for each connection that may be open, where they are bounded.
+    places: Option<Arc<Semaphore>>,
+    /// Whether it was said that all of them are taken.
+    said: bool,
 }
 
 enum Arrivals {
     Plain(TcpListener),
-    Tls(mpsc::Receiver<(Connection, SocketAddr)>),
+    Tls(mpsc::Receiver<(Box<TlsStream<TcpStream>>, SocketAddr)>),
 }
 
 impl Incoming {
@@ -129,7 +133,14 @@ impl Incoming {
                 Arrivals::Tls(connections)
             }
         };
-        Ok(Self { arrivals, address })
+        Ok(Self { arrivals, address, places: None, said: false })
+    }
+
+    /// Lets so many connections be open at once; others wait.
+    pub fn at_most(mut self, connections: usize) -> Self {
+        let places = connections.clamp(1, Semaphore::MAX_PERMITS);
+        self.places = Some(Arc::new(Semaphore::new(places)));
+        self
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -138,17 +149,29 @@ impl Incoming {
 
     /// The next one, which may be dropped while it is waited for.
     pub async fn next(&mut self) -> (Connection, SocketAddr) {
-        match &mut self.arrivals {
+        let place = self.place().await;
+        let (stream, peer) = match &mut self.arrivals {
             Arrivals::Plain(listener) => {
                 let (stream, peer) = accept(listener).await;
-                (Connection::Plain(stream), peer)
+                (Stream::Plain(stream), peer)
             }
             Arrivals::Tls(connections) => match connections.recv().await {
-                Some(connection) => connection,
+                Some((stream, peer)) => (Stream::Tls(stream), peer),
                 // The task that sends ends only with this receiver.
                 None => std::future::pending().await,
             },
+        };
+        (Connection { stream, _place: place }, peer)
+    }
+
+    /// A place for one more connection, where they are bounded.
+    async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
+        let places = Arc::clone(self.places.as_ref()?);
+        if places.available_permits() == 0 && !std::mem::replace(&mut self.said, true) {
+            let address = self.address;
+            warn!(%address, "as many are open as `connections` allows; others wait");
         }
+        places.acquire_owned().await.ok()
     }
 
     /// All of them, as tonic wants them.
@@ -157,19 +180,6 @@ impl Incoming {
             let (connection, _) = incoming.next().await;
             Some((Ok(connection), incoming))
         })
-    }
-}
-
-impl axum::serve::Listener for Incoming {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        self.next().await
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
     }
 }
 
@@ -195,7 +205,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 async fn shake_hands(
     listener: TcpListener,
     acceptor: watch::Receiver<TlsAcceptor>,
-    ready: mpsc::Sender<(Connection, SocketAddr)>,
+    ready: mpsc::Sender<(Box<TlsStream<TcpStream>>, SocketAddr)>,
 ) {
     let places = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
@@ -211,7 +221,7 @@ async fn shake_hands(
         tokio::spawn(async move {
             match timeout(HANDSHAKE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    let _ = ready.send((Connection::Tls(Box::new(stream)), peer)).await;
+                    let _ = ready.send((Box::new(stream), peer)).await;
                 }
                 // Scanners and senders without TLS are no reason to fill the log.
                 Ok(Err(cause)) => debug!(%peer, %cause, "a TLS handshake failed"),
@@ -223,7 +233,13 @@ async fn shake_hands(
 }
 
 /// One connection.
-pub enum Connection {
+pub struct Connection {
+    stream: Stream,
+    /// Free again once it ends.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -231,9 +247,9 @@ pub enum Connection {
 /// Calls `$poll` on whichever stream it is.
 macro_rules! of_either {
     ($self:ident.$poll:ident($($argument:expr),*)) => {
-        match $self.get_mut() {
-            Connection::Plain(stream) => Pin::new(stream).$poll($($argument),*),
-            Connection::Tls(stream) => Pin::new(stream).$poll($($argument),*),
+        match &mut $self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).$poll($($argument),*),
+            Stream::Tls(stream) => Pin::new(stream).$poll($($argument),*),
         }
     };
 }
@@ -266,9 +282,9 @@ impl AsyncWrite for Connection {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use telltale_ingest::sources::http::{self, Http, Room};
 use telltale_ingest::sources::tls::TlsFiles;
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::info;
 
 /// Bodies of the greatest length that there is memory for at once.
 const BODIES: usize = 2;
@@ -28,14 +28,10 @@ impl Sources {
         let router = http::routes(http).merge(server::routes(Arc::clone(&self.service)));
         let is_tls = tls.is_some();
         let (incoming, live) = bind(&settings.listen, tls, &["http/1.1"]).await?;
+        let incoming = incoming.at_most(settings.connections);
         info!(address = %incoming.address(), tls = is_tls, "takes bodies over HTTP");
         let stop = stopping(self.stop.clone());
-        self.servers.push(tokio::spawn(async move {
-            let serving = axum::serve(incoming, router).with_graceful_shutdown(stop);
-            if let Err(cause) = serving.await {
-                error!(%cause, "the HTTP server ended");
-            }
-        }));
+        self.servers.push(tokio::spawn(http::serve(incoming, router, http::HEAD, stop)));
         Ok(Live { tokens: Some(own), ..live })
     }
 }

@@ -20,6 +20,7 @@ impl Sources {
         let is_tls = tls.is_some();
         // Clients of gRPC insist on being offered HTTP/2.
         let (incoming, live) = bind(&settings.listen, tls, &["h2"]).await?;
+        let incoming = incoming.at_most(settings.connections);
         info!(address = %incoming.address(), tls = is_tls, "takes OTLP over gRPC");
         let stop = stopping(self.stop.clone());
         self.servers.push(tokio::spawn(async move {

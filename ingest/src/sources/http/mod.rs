@@ -4,16 +4,18 @@
 //! what became of its records and comes when they are on disk. A body that stops half way is not
 //! stored at all.
 //!
-//! `body` how one is taken in · `native` our own path · `splunk` HTTP Event Collector · `elastic`
-//! `_bulk` · `otlp` OTLP/HTTP
+//! `serve` the server · `body` how one is taken in · `native` our own path · `splunk` HTTP Event
+//! Collector · `elastic` `_bulk` · `otlp` OTLP/HTTP
 
 mod body;
 mod elastic;
 mod native;
 mod otlp;
+mod serve;
 mod splunk;
 
 pub use body::Room;
+pub use serve::{HEAD, serve};
 
 use super::delivery::{Delivery, Piece, Receipt, Refusal, Take};
 use crate::parsers::Parser;
