@@ -141,3 +141,14 @@ fn with_retry(mut response: Response, seconds: Option<&'static str>) -> Response
 fn failed(status: StatusCode, error: &str) -> Response {
     (status, axum::Json(json!({ "error": error }))).into_response()
 }
+
+/// Does what takes long beside the threads that serve.
+///
+/// Errors: what the sender is told where it panicked.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Response> {
+    tokio::task::spawn_blocking(work).await.map_err(|cause| {
+        failed(StatusCode::INTERNAL_SERVER_ERROR, &format!("the body cannot be read: {cause}"))
+    })
+}

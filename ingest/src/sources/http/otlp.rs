@@ -1,14 +1,15 @@
 //! OTLP/HTTP: `POST /v1/logs`, as protobuf or as JSON. What records become is in `sources::otlp`.
 
-use super::{Http, Posted, failed, status, with_retry};
-use crate::sources::otlp::{delivery, told};
+use super::{Http, Posted, aside, failed, status, with_retry};
+use crate::sources::Receipt;
+use crate::sources::otlp::{Unread, delivery, told};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use prost::Message;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub fn routes() -> Router<Arc<Http>> {
@@ -17,26 +18,26 @@ pub fn routes() -> Router<Arc<Http>> {
 
 async fn logs(State(http): State<Arc<Http>>, headers: HeaderMap, posted: Posted) -> Response {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_json = kind.is_some_and(|kind| kind.starts_with("application/json"));
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    let is_json = kind.trim().eq_ignore_ascii_case("application/json");
     let plain = match posted.plain(&http).await {
         Ok(plain) => plain,
         Err(response) => return response,
     };
-    let request = match is_json {
-        true => serde_json::from_slice(&plain.bytes).map_err(|cause| cause.to_string()),
-        false => {
-            ExportLogsServiceRequest::decode(plain.bytes.clone()).map_err(|cause| cause.to_string())
+    let bytes = plain.bytes.clone();
+    let delivery = match aside(move || delivery("http", &bytes, is_json)).await {
+        Ok(Ok(delivery)) => delivery,
+        Ok(Err(cause)) => {
+            let status = match cause {
+                Unread::Malformed(_) => StatusCode::BAD_REQUEST,
+                Unread::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
+            };
+            return failed(status, &cause.to_string());
         }
+        Err(response) => return response,
     };
-    let request = match request {
-        Ok(request) => request,
-        Err(cause) => {
-            let hint = format!("no OTLP logs: {cause}; raw logs go to /v1/logs/PARSER");
-            return failed(StatusCode::BAD_REQUEST, &hint);
-        }
-    };
-    match http.take.take(delivery("http", request)).await {
-        Ok(receipt) if is_json => axum::Json(told(&receipt)).into_response(),
+    match http.take.take(delivery).await {
+        Ok(receipt) if is_json => axum::Json(told_as_json(&receipt)).into_response(),
         Ok(receipt) => {
             let body = told(&receipt).encode_to_vec();
             ([(header::CONTENT_TYPE, "application/x-protobuf")], body).into_response()
@@ -50,5 +51,16 @@ async fn logs(State(http): State<Arc<Http>>, headers: HeaderMap, posted: Posted)
             };
             with_retry(failed(status, &refusal.to_string()), seconds)
         }
+    }
+}
+
+/// What a sender is told, as protobuf is spelled in JSON: numbers of 64 bits are text.
+fn told_as_json(receipt: &Receipt) -> Value {
+    match told(receipt).partial_success {
+        Some(partial) => json!({ "partialSuccess": {
+            "rejectedLogRecords": partial.rejected_log_records.to_string(),
+            "errorMessage": partial.error_message,
+        } }),
+        None => json!({}),
     }
 }
