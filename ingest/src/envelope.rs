@@ -9,7 +9,7 @@ use telltale_schema::Micros;
 use telltale_schema::time::{format_instant, parse_instant};
 
 /// Keys under which exporters put somebody else's record, the one to look under first first.
-const ENVELOPES: [&str; 37] = [
+const ENVELOPES: [&str; 41] = [
     "_raw",
     "_source",
     "CloudTrailEvent",
@@ -47,6 +47,10 @@ const ENVELOPES: [&str; 37] = [
     "audit",
     "kubernetes",
     "hashicorp_vault",
+    "doc",
+    "text",
+    "structured",
+    "MESSAGE",
 ];
 
 /// Envelopes and arrays in one another that are looked into: an answer of Elasticsearch is
@@ -275,6 +279,10 @@ mod tests {
             format!("<13>May  6 07:08:09 host app[7]: {RECORD}"),
             format!("@cee: {RECORD}"),
             format!(r#"{{"kubernetes":{{"audit":{RECORD}}}}}"#),
+            format!(r#"{{"doc":{RECORD},"doc_as_upsert":true}}"#),
+            format!(r#"{{"@timestamp":"x","body":{{"text":{text}}},"attributes":{{}}}}"#),
+            format!(r#"{{"body":{{"structured":{RECORD}}}}}"#),
+            format!(r#"{{"PRIORITY":"6","_COMM":"vault","MESSAGE":{text}}}"#),
             format!(
                 r#"{{"log":{}}}"#,
                 quoted(&format!("2026-05-06T07:08:09Z stdout F {RECORD}\n"))
