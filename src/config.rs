@@ -552,7 +552,7 @@ fn texts<'de, D: Deserializer<'de>>(table: D) -> Result<BTreeMap<String, String>
 }
 
 /// What is wrong with the text of a configuration.
-struct Mistake {
+pub(crate) struct Mistake {
     /// The byte at which it is seen.
     at: usize,
     said: String,

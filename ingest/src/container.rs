@@ -184,12 +184,12 @@ fn wrapper(bytes: &[u8]) -> Wrapper {
     Wrapper::Opens(at)
 }
 
-/// The action of a line of Elasticsearch's `_bulk` behind which its document stands:
-/// `{"create":{"_index":"logs"}}`.
+/// The action of a line of Elasticsearch's `_bulk`, behind which its document stands unless it is
+/// `delete`: `{"create":{"_index":"logs"}}`.
 pub fn bulk_action(line: &str) -> Option<&'static str> {
     let (mut action, mut members) = (None, 0);
     let end = json::members(line, |key, value| {
-        let known = ["create", "index", "update"].into_iter().find(|name| *name == key);
+        let known = ["create", "delete", "index", "update"].into_iter().find(|name| *name == key);
         action = known.filter(|_| value.is_object());
         members += 1;
     });
@@ -338,7 +338,8 @@ mod tests {
             (r#"{"message":"x","create":{}}"#, None),
             (r#"{"index":"logs"}"#, None),
             (r#"{"index":{}}{"message":"x"}"#, None),
-            (r#"{"delete":{"_id":"1"}}"#, None),
+            (r#"{"delete":{"_id":"1"}}"#, Some("delete")),
+            (r#"{"get":{"_id":"1"}}"#, None),
             ("", None),
         ] {
             assert_eq!(bulk_action(line), action, "{line}");

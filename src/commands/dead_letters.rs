@@ -136,7 +136,9 @@ impl Retry {
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let mut answer = match request.send(texts.join("\n").as_bytes()) {
+        // Behind a line break a text is a record, even one that begins as a file of some kind does.
+        let body = format!("\n{}", texts.join("\n"));
+        let mut answer = match request.send(body.as_bytes()) {
             Ok(answer) => answer,
             Err(cause) => bail!("the service at `{}` does not take them: {cause}", self.to),
         };

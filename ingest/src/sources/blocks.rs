@@ -720,6 +720,12 @@ fn opens_over_lines(lines: &[u8]) -> Option<bool> {
 
 /// What kind of file it is that holds no text.
 fn foreign(head: &[u8]) -> Option<&'static str> {
+    let binary = || head[..head.len().min(8192)].contains(&0);
+    packed(head).or_else(|| binary().then_some("a binary file, no parser reads it"))
+}
+
+/// The same, where the first bytes are those of a format that has a name.
+pub(super) fn packed(head: &[u8]) -> Option<&'static str> {
     match head {
         [b'P', b'K', 3 | 5, 4 | 6, ..] => Some("a zip archive; unpack it first"),
         [b'B', b'Z', b'h', ..] => {
@@ -732,7 +738,6 @@ fn foreign(head: &[u8]) -> Option<&'static str> {
             Some("a Parquet file, not an audit log as its system writes it")
         }
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16 text; convert it to UTF-8 first"),
-        _ if head[..head.len().min(8192)].contains(&0) => Some("a binary file, no parser reads it"),
         _ => None,
     }
 }

@@ -1,9 +1,10 @@
 //! A body on its way in: bounded in size, in time, and in the memory of all of them together.
 
-use super::{Http, failed, refused, with_retry};
+use super::{Http, aside, failed, refused, with_retry};
 use crate::sources::Refusal;
+use crate::sources::blocks::packed;
 use axum::extract::{FromRequest, Request};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -66,11 +67,7 @@ impl FromRequest<Arc<Http>> for Posted {
 
     async fn from_request(request: Request, http: &Arc<Http>) -> Result<Self, Response> {
         let headers = request.headers();
-        let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str());
-        if let Some(encoding) = encoding
-            && !matches!(encoding, Ok("gzip" | "x-gzip" | "zstd" | "identity" | ""))
-        {
-            let hint = "the body may be plain, gzip or zstd";
+        if let Some(hint) = unreadable(headers) {
             return Err(failed(StatusCode::UNSUPPORTED_MEDIA_TYPE, hint));
         }
         let too_large = || {
@@ -114,23 +111,49 @@ impl FromRequest<Arc<Http>> for Posted {
 }
 
 impl Posted {
+    /// The answer to a file of a kind that no parser reads; `None` for any other body.
+    pub(super) fn refusal(&self) -> Option<Response> {
+        let hint = format!("the body is {}", packed(&self.bytes)?);
+        Some(failed(StatusCode::UNSUPPORTED_MEDIA_TYPE, &hint))
+    }
+
+    /// Whether it is compressed in a way that is read.
+    pub(super) fn is_compressed(&self) -> bool {
+        matches!(self.bytes.as_ref(), [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..])
+    }
+
     /// The body without its compression.
     ///
     /// Errors: what the sender is told.
     pub(super) async fn plain(self, http: &Http) -> Result<Self, Response> {
-        let Self { bytes, mut room } = self;
-        if !matches!(bytes.as_ref(), [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..]) {
-            return Ok(Self { bytes, room });
+        if !self.is_compressed() {
+            return Ok(self);
         }
+        let Self { bytes, mut room } = self;
         let limit = http.plain_bytes;
-        let opened = tokio::task::spawn_blocking(move || open(&bytes, limit)).await;
-        let opened = opened.map_err(|cause| {
-            failed(StatusCode::INTERNAL_SERVER_ERROR, &format!("it cannot be opened: {cause}"))
-        })?;
+        let opened = aside(move || open(&bytes, limit)).await?;
         let bytes = opened.map_err(|(status, hint)| with_retry(failed(status, &hint), None))?;
         http.room.grow(&mut room, bytes.len()).await.map_err(|cause| refused(&cause))?;
         Ok(Self { bytes, room })
     }
+}
+
+/// What a sender is told whose body nobody could read, as its headers say.
+fn unreadable(headers: &HeaderMap) -> Option<&'static str> {
+    let of = |name| headers.get(name).map(|value: &HeaderValue| value.as_bytes().trim_ascii());
+    let codings: [&[u8]; 5] = [b"gzip", b"x-gzip", b"zstd", b"identity", b""];
+    if let Some(coding) = of(header::CONTENT_ENCODING)
+        && !codings.iter().any(|known| coding.eq_ignore_ascii_case(known))
+    {
+        return Some("the body may be plain, gzip or zstd");
+    }
+    let kind = of(header::CONTENT_TYPE)?;
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+    let packed: [&[u8]; 3] =
+        [b"application/msgpack", b"application/x-msgpack", b"application/vnd.msgpack"];
+    packed.iter().any(|known| kind.eq_ignore_ascii_case(known)).then_some(
+        "MessagePack is not read; have JSON lines sent, in Fluent Bit with `format json_lines`",
+    )
 }
 
 /// Takes gzip or zstd off.

@@ -19,6 +19,7 @@ pub use serve::{HEAD, serve};
 
 use super::delivery::{Delivery, Piece, Receipt, Refusal, Take};
 use crate::parsers::Parser;
+use crate::redact::decode_base64;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -58,6 +59,7 @@ pub fn routes(http: Http) -> Router {
         .merge(elastic::routes())
         .merge(otlp::routes())
         .route_layer(middleware::from_fn_with_state(Arc::clone(&http), admit))
+        .merge(splunk::open_routes())
         .with_state(http)
 }
 
@@ -74,14 +76,20 @@ async fn admit(State(http): State<Arc<Http>>, request: Request, next: Next) -> R
 
 fn is_known(tokens: &[String], headers: &HeaderMap) -> bool {
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = shown.and_then(|text| {
-        let (scheme, token) = text.split_once(' ')?;
-        ["bearer", "splunk", "apikey"]
-            .iter()
-            .any(|known| scheme.eq_ignore_ascii_case(known))
-            .then_some(token.trim())
-    });
-    token.is_some_and(|token| is_one_of(tokens, token))
+    let Some((scheme, shown)) = shown.and_then(|text| text.split_once(' ')) else { return false };
+    let (scheme, shown) = (scheme.to_ascii_lowercase(), shown.trim());
+    // Where a sender can be told no more than a user or an id, the token stands behind it.
+    let behind_id = || {
+        let decoded = String::from_utf8(decode_base64(shown.as_bytes())).ok();
+        let token = decoded.as_deref().and_then(|pair| pair.split_once(':'));
+        token.is_some_and(|(_, token)| is_one_of(tokens, token))
+    };
+    match scheme.as_str() {
+        "bearer" | "splunk" => is_one_of(tokens, shown),
+        "apikey" => is_one_of(tokens, shown) || behind_id(),
+        "basic" => behind_id(),
+        _ => false,
+    }
 }
 
 /// Hashes are compared, so that the time it takes says nothing of the token.
@@ -152,3 +160,6 @@ async fn aside<T: Send + 'static>(
         failed(StatusCode::INTERNAL_SERVER_ERROR, &format!("the body cannot be read: {cause}"))
     })
 }
+
+#[cfg(test)]
+mod tests;

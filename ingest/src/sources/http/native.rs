@@ -1,18 +1,23 @@
 //! `POST /v1/logs/{parser}`: our own path. `auto` leaves it to each record which log it is of.
+//!
+//! Okta looks whether the receiver of an event hook is its owner's: it asks with GET, and the answer has
+//! what it sent. <https://developer.okta.com/docs/concepts/event-hooks/>
 
 use super::{Http, Posted, failed, refused};
 use crate::parsers::{self, PARSERS};
 use crate::sources::Receipt;
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+const CHALLENGE: &str = "x-okta-verification-challenge";
+
 pub fn routes() -> Router<Arc<Http>> {
-    Router::new().route("/v1/logs/{parser}", post(logs))
+    Router::new().route("/v1/logs/{parser}", post(logs).get(verify))
 }
 
 async fn logs(
@@ -34,9 +39,19 @@ async fn logs(
         Ok(posted) => posted,
         Err(response) => return response,
     };
+    if let Some(refusal) = posted.refusal() {
+        return refusal;
+    }
     match http.deliver(&name, parser, false, posted.bytes.clone()).await {
         Ok(receipt) => axum::Json(told(&receipt)).into_response(),
         Err(refusal) => refused(&refusal),
+    }
+}
+
+async fn verify(headers: HeaderMap) -> Response {
+    match headers.get(CHALLENGE).and_then(|value| value.to_str().ok()) {
+        Some(challenge) => axum::Json(json!({ "verification": challenge })).into_response(),
+        None => failed(StatusCode::METHOD_NOT_ALLOWED, "logs are posted here"),
     }
 }
 

@@ -3,13 +3,16 @@
 //! they are, whose `sourcetype` may name a parser. The token is the service's own.
 //! <https://docs.splunk.com/Documentation/Splunk/latest/RESTREF/RESTinput>
 
-use super::{Http, Posted, status, with_retry};
+use super::{Http, Posted, aside, status, with_retry};
+use crate::container::{Found, Walk};
+use crate::json::Marks;
 use crate::parsers;
+use crate::sources::{Receipt, Refusal};
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -17,13 +20,24 @@ use std::sync::Arc;
 /// What the accounts call these paths.
 const PARTITION: &str = "splunk_hec";
 
+/// Bytes of a body of which one record is enough to take it for events.
+const BEGINNING: usize = 64 << 10;
+
 pub fn routes() -> Router<Arc<Http>> {
+    // Docker's driver asks with OPTIONS whether somebody is there.
+    let events = || -> MethodRouter<Arc<Http>> { post(events).options(health) };
     Router::new()
-        .route("/services/collector", post(events))
-        .route("/services/collector/event", post(events))
-        .route("/services/collector/event/1.0", post(events))
+        .route("/services/collector", events())
+        .route("/services/collector/", events())
+        .route("/services/collector/event", events())
+        .route("/services/collector/event/1.0", events())
         .route("/services/collector/raw", post(raw))
         .route("/services/collector/raw/1.0", post(raw))
+}
+
+/// What balancers ask, which have no token.
+pub fn open_routes() -> Router<Arc<Http>> {
+    Router::new()
         .route("/services/collector/health", get(health))
         .route("/services/collector/health/1.0", get(health))
 }
@@ -38,10 +52,42 @@ async fn health() -> Response {
 }
 
 async fn events(State(http): State<Arc<Http>>, posted: Posted) -> Response {
-    if posted.bytes.is_empty() {
+    if let Some(refusal) = posted.refusal() {
+        return refusal;
+    }
+    if posted.bytes.trim_ascii().is_empty() {
         return answer(StatusCode::BAD_REQUEST, 5, "No data");
     }
+    if !posted.is_compressed() && !has_object(&posted.bytes[..posted.bytes.len().min(BEGINNING)]) {
+        let bytes = posted.bytes.clone();
+        match aside(move || has_object(&bytes)).await {
+            Ok(true) => {}
+            Ok(false) => return answer(StatusCode::BAD_REQUEST, 6, "Invalid data format"),
+            Err(response) => return response,
+        }
+    }
     told(http.deliver(PARTITION, None, false, posted.bytes.clone()).await)
+}
+
+/// Whether a body that begins as JSON has an object that is whole. One of text may have records of text.
+fn has_object(body: &[u8]) -> bool {
+    let is_whole = |bytes: &[u8]| {
+        let (marks, mut walk, mut at) = (Marks::of(bytes), Walk::default(), 0);
+        loop {
+            match walk.next(&marks, bytes, &mut at) {
+                Found::Record(..) => return true,
+                Found::Junk(_) => {}
+                Found::Cut(_) | Found::End => return false,
+            }
+        }
+    };
+    let mut begins = body.iter().filter(|byte| !byte.is_ascii_whitespace());
+    let is_json = match begins.next() {
+        Some(b'{') => true,
+        Some(b'[') => matches!(begins.next(), None | Some(b'{' | b'[' | b'"')),
+        _ => false,
+    };
+    !is_json || is_whole(body) || body.split(|byte| *byte == b'\n').skip(1).any(is_whole)
 }
 
 async fn raw(
@@ -49,17 +95,21 @@ async fn raw(
     Query(Metadata { sourcetype }): Query<Metadata>,
     posted: Posted,
 ) -> Response {
-    if posted.bytes.is_empty() {
+    if let Some(refusal) = posted.refusal() {
+        return refusal;
+    }
+    if posted.bytes.trim_ascii().is_empty() {
         return answer(StatusCode::BAD_REQUEST, 5, "No data");
     }
     let parser = sourcetype.as_deref().and_then(parsers::by_name);
     told(http.deliver(PARTITION, parser, false, posted.bytes.clone()).await)
 }
 
-fn told(outcome: Result<crate::sources::Receipt, crate::sources::Refusal>) -> Response {
+fn told(outcome: Result<Receipt, Refusal>) -> Response {
     match outcome {
         // What was rejected is kept as a dead letter: sending it again would not help.
         Ok(_) => answer(StatusCode::OK, 0, "Success"),
+        Err(Refusal::Malformed(why)) => answer(StatusCode::BAD_REQUEST, 6, &why),
         Err(refusal) => {
             let (status, seconds) = status(&refusal);
             with_retry(answer(status, 9, &format!("Server is busy: {refusal}")), seconds)
