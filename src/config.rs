@@ -581,7 +581,7 @@ impl Mistake {
 
 impl Config {
     /// Reads the text of a file.
-    fn parse(text: &str) -> Result<Self, Mistake> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Mistake> {
         let of = |cause| Mistake::of(cause, 0);
         let mut root = DeTable::parse(text).map_err(of)?;
         // Told apart by their `kind` first, so that a mistake has its line and its key.

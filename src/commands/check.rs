@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     fn said(text: &str) -> String {
-        let config: Config = toml::from_str(text).expect("it is a configuration");
+        let config = Config::parse(text).ok().expect("it is a configuration");
         check(&config).map_or_else(|cause| format!("{cause:#}"), |()| "sound".to_owned())
     }
 
