@@ -394,7 +394,7 @@ pub(super) fn escaped_user_info(bytes: &[u8], candidate: usize) -> Option<Range<
     let end = end?;
     let password = match password {
         // The user was a token, and an earlier redaction saw to the password too.
-        Some(_) if text::is_fingerprint(user, 0) => return None,
+        Some(password) if text::is_fingerprint(user, password.saturating_sub(9)) => return None,
         Some(password) if password <= end => password,
         _ if end >= 20 && text::looks_random(&user[..end]) => 0,
         _ => return None,
