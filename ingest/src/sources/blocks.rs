@@ -1,10 +1,17 @@
 //! One stream of bytes, cut into blocks between two records.
+//!
+//! `beginning` how to read it, as its first records say.
 
-use crate::container::{Found, Framing, Walk, has_record, holds_several, sniff};
-use crate::envelope::Opener;
+mod beginning;
+
+pub use beginning::Plan;
+pub(super) use beginning::packed;
+
+use crate::container::{Found, Framing, Walk, holds_several};
 use crate::json::Marks;
-use crate::parsers::{self, Parser};
-use crate::payload::{Block, Payload, Rejects, too_long};
+use crate::parsers::Parser;
+use crate::payload::{Block, Rejects, too_long};
+use beginning::{Beginning, Search, unrecognised};
 use bytes::Bytes;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -24,37 +31,6 @@ impl Default for Limits {
         Self { block_bytes: 256 << 10, record_bytes: 16 << 20 }
     }
 }
-
-/// How the records of a stream are to be read, seen from its beginning.
-#[derive(Clone, Copy)]
-pub struct Plan {
-    /// The parser of every record; `None` where records of several logs are mixed.
-    pub parser: Option<&'static dyn Parser>,
-    /// Whether somebody named that parser, so that records are no other log's.
-    pub named: bool,
-    /// Whether records lie in an exporter's envelope.
-    pub envelope: bool,
-    /// Bytes of one record; a longer one is rejected.
-    pub record_bytes: usize,
-}
-
-/// Why there is no plan.
-struct Unrecognised {
-    /// Whether not even the first record is complete.
-    cut: bool,
-    /// Whether further records would not be looked at.
-    enough: bool,
-}
-
-/// Records at the beginning of a stream that are looked at to recognise it.
-const SAMPLE_RECORDS: usize = 300;
-/// The same for lines of text, of which few may be audit records.
-const SAMPLE_LINES: usize = 20_000;
-/// Bytes at the beginning of a stream that are looked at to recognise it.
-const SAMPLE_BYTES: usize = 1 << 20;
-
-/// Bytes of a stream of which nothing is known that are looked through for a record of some log.
-const SEARCH_BYTES: usize = 64 << 20;
 
 /// Bytes in memory that are taken as one block at most.
 const WHOLE_BYTES: usize = 4 << 20;
@@ -102,15 +78,6 @@ pub struct BlockReader {
     broken: Option<String>,
 }
 
-/// A stream whose beginning is for no parser: other records may come first.
-struct Search {
-    /// How it begins.
-    head: String,
-    /// What was looked through.
-    bytes: usize,
-    records: u64,
-}
-
 /// A place in a JSON value.
 #[derive(Default)]
 struct Within {
@@ -127,16 +94,6 @@ enum State {
     /// The stream has ended, `rest` has not.
     Ended,
     Done,
-}
-
-/// What the beginning of a stream says.
-enum Beginning {
-    /// How to read it.
-    Known,
-    /// Nothing yet: more of it is looked at.
-    TooShort,
-    /// Nothing here is for any parser, which was said.
-    Foreign,
 }
 
 /// Counts the bytes that pass.
@@ -348,28 +305,6 @@ impl BlockReader {
         self.broken.as_deref()
     }
 
-    /// How to go on from a block on, where a parser recognises something in it.
-    fn find(&mut self, block: &Block, rejects: &mut Rejects) -> Option<Plan> {
-        let (framing, walk) = (block.framing, block.walk.clone());
-        if let Ok(plan) = self.plan(&block.bytes, framing, walk.clone(), false, usize::MAX) {
-            if let Some(Search { records: before @ 1.., .. }) = self.search.take() {
-                rejects.count_all(1, "no parser recognises the record", before);
-            }
-            self.begun = self.begun.map(|(framing, _)| (framing, plan));
-            return Some(plan);
-        }
-        let mut junk = Rejects::default();
-        let records = sample(&block.bytes, framing, walk, &mut junk).len() as u64 + junk.total();
-        if let Some(search) = &mut self.search {
-            search.records += records;
-            search.bytes += block.bytes.len();
-            if search.bytes > SEARCH_BYTES {
-                self.state = State::Done;
-            }
-        }
-        None
-    }
-
     /// Reads until a block is full, the stream ends or, with whole lines at hand, is silent.
     fn fill(&mut self, rejects: &mut Rejects) {
         // A record that did not fit doubles what is read, so that no byte is looked at often; what
@@ -464,134 +399,6 @@ impl BlockReader {
                 self.rest.clear();
             }
         }
-    }
-
-    /// Looks at the beginning, once.
-    fn begin(&mut self, rejects: &mut Rejects) -> Beginning {
-        if self.begun.is_some() {
-            return Beginning::Known;
-        }
-        if self.rest.starts_with(&[0xef, 0xbb, 0xbf]) {
-            self.rest.drain(..3);
-            self.pass(3, 0);
-        }
-        if self.rest.trim_ascii().is_empty() {
-            // White space before the first record says nothing, but is not held at any length.
-            self.pass(self.rest.len(), memchr::memchr_iter(b'\n', &self.rest).count());
-            self.rest.clear();
-            return match self.state {
-                State::Ended => Beginning::Foreign,
-                _ => Beginning::TooShort,
-            };
-        }
-        // Of lines that are messages, the first says nothing of the others; nor does it where somebody
-        // sends records and one line of them is something else.
-        if self.framing.is_none()
-            && let Some(what) = foreign(&self.rest)
-            && !(self.trusted && has_record(&self.rest))
-        {
-            rejects.remark(what);
-            return Beginning::Foreign;
-        }
-        let ended = self.state == State::Ended;
-        let framing = self.framing.unwrap_or_else(|| sniff(&self.rest, ended));
-        // What comes in many short streams is not looked at twice: a record that its parser refuses
-        // is taken out of its envelope then.
-        let plan = if self.trusted {
-            Ok(self.plan_of(self.forced, false))
-        } else {
-            self.plan(&self.rest, framing, Walk::default(), ended, SAMPLE_RECORDS)
-        };
-        match plan {
-            Ok(plan) => {
-                self.begun = Some((framing, plan));
-                self.of_objects =
-                    self.framing.is_none() && self.rest.trim_ascii_start().starts_with(b"{");
-                Beginning::Known
-            }
-            Err(Unrecognised { cut: true, .. }) if !ended => {
-                if self.rest.len() <= self.limits.record_bytes {
-                    return Beginning::TooShort;
-                }
-                self.too_long(rejects);
-                Beginning::Foreign
-            }
-            Err(Unrecognised { enough: false, .. }) if !ended => Beginning::TooShort,
-            Err(Unrecognised { enough, .. }) => {
-                let head: String = String::from_utf8_lossy(&self.rest[..self.rest.len().min(200)])
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .take(40)
-                    .collect();
-                if ended && !enough {
-                    unrecognised(&head, rejects);
-                    return Beginning::Foreign;
-                }
-                let plan = self.plan_of(None, false);
-                self.begun = Some((framing, plan));
-                self.search = Some(Search { head, bytes: 0, records: 0 });
-                Beginning::Known
-            }
-        }
-    }
-
-    /// How to read the stream that goes on with `head`, of which so many objects are looked at, and ends
-    /// with it where it is `whole`.
-    ///
-    /// Errors: no parser recognises a record.
-    fn plan(
-        &self,
-        head: &[u8],
-        framing: Framing,
-        walk: Walk,
-        whole: bool,
-        most: usize,
-    ) -> Result<Plan, Unrecognised> {
-        let sample = sample(head, framing, walk, &mut Rejects::default());
-        let known = |record: &str| -> Option<&'static dyn Parser> {
-            match self.forced {
-                Some(parser) => parser.recognises(record).then_some(parser),
-                None => parsers::recognise(record),
-            }
-        };
-        let (mut found, mut enveloped): (Vec<&'static dyn Parser>, bool) = (Vec::new(), false);
-        let mut opener = Opener::new(None);
-        let (mut objects, mut enough) = (0, head.len() >= SAMPLE_BYTES);
-        for (seen, (_, record)) in sample.records().enumerate() {
-            objects += usize::from(record.starts_with('{'));
-            if objects > most || seen >= SAMPLE_LINES.max(most) {
-                enough = true;
-                break;
-            }
-            if let Some(parser) = known(record) {
-                found.push(parser);
-                continue;
-            }
-            let before = found.len();
-            opener.open(record, &mut |text| found.extend(known(text)));
-            enveloped |= found.len() > before;
-        }
-        let mixed = found.iter().any(|parser| parser.name() != found[0].name());
-        let of = |parser, envelope| self.plan_of(parser, envelope);
-        match (found.first(), self.forced) {
-            (_, Some(parser)) => Ok(of(Some(parser), enveloped)),
-            (Some(_), None) if mixed => Ok(of(None, enveloped)),
-            (Some(parser), None) => Ok(of(Some(*parser), enveloped)),
-            (None, None) => {
-                let first = cut_record(head, framing);
-                // One record that was cut, and nothing else: say that, rather than nothing.
-                let text = first.and_then(|start| std::str::from_utf8(&head[start..]).ok());
-                match text.and_then(parsers::recognise) {
-                    Some(parser) if whole => Ok(of(Some(parser), false)),
-                    _ => Err(Unrecognised { cut: first.is_some(), enough }),
-                }
-            }
-        }
-    }
-
-    fn plan_of(&self, parser: Option<&'static dyn Parser>, envelope: bool) -> Plan {
-        let record_bytes = self.limits.record_bytes;
-        Plan { parser, named: self.forced.is_some(), envelope, record_bytes }
     }
 
     fn block(&mut self, end: usize, framing: Framing, walk: Walk, records: u64) -> Option<Block> {
@@ -704,13 +511,6 @@ impl BlockReader {
     }
 }
 
-/// Says that a stream is for no parser.
-fn unrecognised(head: &str, rejects: &mut Rejects) {
-    rejects.remark(format_args!(
-        "no parser recognises the content, which begins with `{head}…`; name its parser with `--log` if it is an audit log"
-    ));
-}
-
 /// Whether the first line is nothing but the bracket of an object whose members stand on the lines
 /// behind it, and no record that was cut off; `None` where the bytes end before one can tell.
 fn opens_over_lines(lines: &[u8]) -> Option<bool> {
@@ -718,271 +518,5 @@ fn opens_over_lines(lines: &[u8]) -> Option<bool> {
     members.trim_ascii_start().first().map(|first| *first == b'"')
 }
 
-/// What kind of file it is that holds no text.
-fn foreign(head: &[u8]) -> Option<&'static str> {
-    let binary = || head[..head.len().min(8192)].contains(&0);
-    packed(head).or_else(|| binary().then_some("a binary file, no parser reads it"))
-}
-
-/// The same, where the first bytes are those of a format that has a name.
-pub(super) fn packed(head: &[u8]) -> Option<&'static str> {
-    match head {
-        [b'P', b'K', 3 | 5, 4 | 6, ..] => Some("a zip archive; unpack it first"),
-        [b'B', b'Z', b'h', ..] => {
-            Some("compressed with bzip2; decompress it first (gzip and zstd are read as they are)")
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            Some("compressed with xz; decompress it first (gzip and zstd are read as they are)")
-        }
-        [b'P', b'A', b'R', b'1', ..] => {
-            Some("a Parquet file, not an audit log as its system writes it")
-        }
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16 text; convert it to UTF-8 first"),
-        _ => None,
-    }
-}
-
-/// The records of a part of a stream, to be looked at.
-fn sample(bytes: &[u8], framing: Framing, walk: Walk, rejects: &mut Rejects) -> Payload {
-    let (origin, bytes) = (Arc::from(""), bytes.to_vec());
-    let positions = Arc::default();
-    let block = Block { origin, bytes, framing, walk, first_position: 1, positions };
-    Payload::unredacted(block, rejects)
-}
-
-/// Where the first record begins when its end is missing.
-fn cut_record(head: &[u8], framing: Framing) -> Option<usize> {
-    match framing {
-        Framing::Lines | Framing::LinesAt => {
-            let start = head.len() - head.trim_ascii_start().len();
-            (memchr::memchr(b'\n', &head[start..]).is_none()).then_some(start)
-        }
-        Framing::Values => match Walk::default().next(&Marks::of(head), head, &mut 0) {
-            Found::Cut(start) => Some(start),
-            _ => None,
-        },
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    const RECORD: &str = r#"{"eventVersion":"1.08","userIdentity":{"type":"IAMUser"},"eventSource":"s3.amazonaws.com","eventName":"ListBuckets","n":0}"#;
-
-    /// Records, rejects and remarks of a stream read in blocks of `block_bytes`.
-    fn read(bytes: &[u8], block_bytes: usize) -> (Vec<(u64, String)>, Vec<String>) {
-        let limits = Limits { block_bytes, record_bytes: 4096 };
-        let bytes = io::Cursor::new(bytes.to_vec());
-        all_of(BlockReader::new("x", bytes, None, limits, Arc::default()).unwrap())
-    }
-
-    fn all_of(mut reader: BlockReader) -> (Vec<(u64, String)>, Vec<String>) {
-        let (mut rejects, mut records) = (Rejects::default(), vec![]);
-        while let Some((block, _)) = reader.next_block(&mut rejects) {
-            let payload = Payload::unredacted(block, &mut rejects);
-            records.extend(payload.records().map(|(at, text)| (at, text.to_owned())));
-        }
-        let said = rejects.into_sorted();
-        (
-            records,
-            said.into_iter().map(|r| format!("{}×{}: {}", r.count, r.position, r.reason)).collect(),
-        )
-    }
-
-    fn numbered(count: usize) -> Vec<String> {
-        (0..count).map(|n| RECORD.replace("\"n\":0", &format!("\"n\":{n}"))).collect()
-    }
-
-    #[test]
-    fn records_and_positions_do_not_depend_on_the_size_of_blocks() {
-        let records = numbered(50);
-        let pretty: Vec<String> = records
-            .iter()
-            .map(|r| {
-                serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(r).unwrap())
-                    .unwrap()
-            })
-            .collect();
-        for text in [
-            records.join("\n"),
-            format!("{}\r\n\r\n", records.join("\r\n")),
-            format!("[{}]", records.join(",\n")),
-            format!("{{\"Records\":[{}]}}", records.join(",")),
-            pretty.join("\n"),
-        ] {
-            let whole = read(text.as_bytes(), 1 << 20);
-            assert_eq!((whole.0.len(), whole.1.len()), (50, 0), "{text:.80}");
-            for block_bytes in [64, 200, 1000] {
-                assert_eq!(read(text.as_bytes(), block_bytes), whole, "{text:.80}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_record_too_long_is_passed_over_and_the_next_is_read() {
-        let mut records = numbered(5);
-        records[2] = format!("{}{}", records[2], " ".repeat(10_000))
-            .replace("ListBuckets", &"x".repeat(9000));
-        let (kept, said) = read(records.join("\n").as_bytes(), 600);
-        assert_eq!(kept.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2, 4, 5]);
-        assert_eq!(said, ["1×3: the record is longer than 4096 bytes"]);
-    }
-
-    #[test]
-    fn a_value_too_long_is_passed_over_and_the_next_is_read() {
-        let mut records = numbered(5);
-        let odd = r#"\\\"}{]["#.repeat(20_000);
-        records[2] = records[2].replace("ListBuckets", &odd).replace(",\"n\"", ",\"m\":[{}],\"n\"");
-        for text in [
-            format!("[{}]", records.join(",\n")),
-            format!("{{\"Records\":[{}]}}", records.join(",")),
-            records.join("\n\n").replace("{\"eventVersion\"", "{\n\"eventVersion\""),
-            records.concat(),
-        ] {
-            let (kept, said) = read(text.as_bytes(), 600);
-            assert_eq!(kept.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2, 4, 5]);
-            assert_eq!(said, ["1×3: the record is longer than 4096 bytes"], "{text:.99}");
-        }
-        let blank = " ".repeat(65_400);
-        let apart = format!("[{}]", numbered(3).join(&format!(",{blank}")));
-        assert_eq!(read(apart.as_bytes(), 600).0.len(), 3);
-        let endless = format!("[{},{}", numbered(1)[0], &records[2][..100_000]);
-        let (kept, said) = read(endless.as_bytes(), 600);
-        assert_eq!((kept.len(), said.len()), (1, 1), "{said:?}");
-    }
-
-    #[test]
-    fn behind_a_long_record_no_more_is_held_than_before_it() {
-        let limits = Limits { block_bytes: 1000, record_bytes: 1 << 20 };
-        let mut records = numbered(10_000);
-        records[20] = records[20].replace("ListBuckets", &"x".repeat(100_000));
-        for text in [records.join("\n"), format!("[{}]", records.join(",")), records.concat()] {
-            let read = Arc::new(AtomicU64::new(0));
-            let stream = io::Cursor::new(text.into_bytes());
-            let reader = BlockReader::new("x", stream, None, limits, Arc::clone(&read)).unwrap();
-            let (mut reader, mut handed, mut count) = (reader.trusting(), 0, 0);
-            while let Some((block, _)) = reader.next_block(&mut Rejects::default()) {
-                handed += block.bytes.len() as u64;
-                assert!(read.load(Ordering::Relaxed) - handed < 400_000);
-                count += Payload::unredacted(block, &mut Rejects::default()).len();
-            }
-            assert_eq!(count, 10_000);
-        }
-    }
-
-    #[test]
-    fn a_line_of_many_records_is_longer_than_one_may_be() {
-        let records = numbered(200);
-        let (first, others) = (&records[0], records[1..].concat());
-        for end in ["", "\n"] {
-            let (kept, said) = read(format!("{first}\n{others}{end}").as_bytes(), 600);
-            assert_eq!(kept.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>(), records);
-            assert_eq!((kept.last().map(|(at, _)| *at), said), (Some(200), vec![]));
-        }
-    }
-
-    #[test]
-    fn a_gzip_that_was_cut_gives_what_it_holds() {
-        let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
-        for (n, record) in numbered(2000).iter().enumerate() {
-            writeln!(gzip, "{record} {}", n * 7919 % 1000).unwrap();
-        }
-        let bytes = gzip.finish().unwrap();
-        let (kept, said) = read(&bytes[..bytes.len() / 2], 4096);
-        assert!(kept.len() > 100);
-        assert!(said.iter().any(|s| s.contains("ends too early")), "{said:?}");
-    }
-
-    #[test]
-    fn what_comes_behind_many_records_of_others_is_read() {
-        let other = r#"{"level":"info","message":"nothing for anybody"}"#;
-        let others = SAMPLE_RECORDS + 500;
-        let lines = format!("{}{}", format!("{other}\n").repeat(others), numbered(20).join("\n"));
-        let array = format!("[{}]", lines.replace('\n', ",\n"));
-        for text in [lines, array] {
-            for block_bytes in [1000, 1 << 20] {
-                let (kept, said) = read(text.as_bytes(), block_bytes);
-                let own = kept.iter().filter(|(_, text)| text.starts_with("{\"event"));
-                assert_eq!(
-                    own.map(|(at, _)| *at).collect::<Vec<_>>(),
-                    (801..=820).collect::<Vec<_>>()
-                );
-                // Those of the block that the first one is in are handed over with it.
-                let before = kept.len() - 20;
-                let passed: u64 =
-                    said.iter().map(|s| s.split('×').next().unwrap().parse::<u64>().unwrap()).sum();
-                assert_eq!(before as u64 + passed, others as u64, "{said:?}");
-            }
-        }
-        let nobodys = read(format!("{other}\n").repeat(50_000).as_bytes(), 1 << 20);
-        assert_eq!((nobodys.0.len(), nobodys.1.len()), (0, 1));
-        assert!(nobodys.1[0].starts_with("0×0: no parser recognises"), "{:?}", nobodys.1);
-    }
-
-    #[test]
-    fn what_is_no_log_is_one_remark() {
-        for (bytes, part) in [
-            (b"hello world\nthis is a README\n".as_slice(), "no parser recognises"),
-            (b"PK\x03\x04....", "zip"),
-            (&[0u8; 100], "binary"),
-            (b"\xff\xfeh\0e\0", "UTF-16"),
-            ("[".repeat(10_000).as_bytes(), "no parser recognises"),
-            (format!("{{\"x\":\"{}", "y".repeat(100_000)).as_bytes(), ""),
-        ] {
-            let (kept, said) = read(bytes, 4096);
-            assert_eq!((kept.len(), said.len()), (0, 1), "{said:?}");
-            assert!(said[0].starts_with("0×0: ") && said[0].contains(part), "{said:?}");
-        }
-        assert_eq!(read(b"", 4096), (vec![], vec![]));
-    }
-
-    #[test]
-    fn what_is_passed_over_counts_for_the_limit() {
-        let limits = Limits { block_bytes: 1000, record_bytes: 4096 };
-        let line = format!("{RECORD}\n");
-        let over = |bytes: &[u8], most: usize| {
-            let content = zstd::encode_all(bytes, 1).unwrap();
-            [content, bytes.to_vec()].map(|content| {
-                let reader = BlockReader::of_bytes("x", content.into(), None, limits).unwrap();
-                let (mut reader, mut rejects) =
-                    (reader.trusting().at_most(most), Rejects::default());
-                while reader.next_block(&mut rejects).is_some() {}
-                reader.is_over()
-            })
-        };
-        let newlines = "\n".repeat(1 << 20);
-        let long = format!("{line}{}", "x".repeat(1 << 20));
-        for text in [&newlines, &long, &long[line.len()..], &line.repeat(10_000)] {
-            assert_eq!(over(text.as_bytes(), text.len() - 1), [true; 2], "{text:.99}");
-            assert_eq!(over(text.as_bytes(), text.len()), [false; 2], "{text:.99}");
-        }
-    }
-
-    #[test]
-    fn of_what_is_sent_one_line_that_is_no_text_harms_no_other() {
-        let limits = Limits::default();
-        let sent = |bytes: Vec<u8>| {
-            all_of(BlockReader::of_bytes("x", bytes.into(), None, limits).unwrap().trusting())
-        };
-        let records = numbered(3).join("\n");
-        for first in [b"a\0b".as_slice(), b"PAR1 is a line", b"BZh", b"PK\x03\x04", b"\xff\xfeh\0"]
-        {
-            let (kept, said) = sent([first, b"\n", records.as_bytes()].concat());
-            // What is UTF-8 is rejected by whoever asks for its parser.
-            let own = kept.iter().filter(|(_, text)| text.starts_with('{')).map(|(at, _)| *at);
-            assert_eq!(own.collect::<Vec<_>>(), [2, 3, 4], "{said:?}");
-            assert_eq!(kept.len() + said.len(), 4, "{said:?}");
-            let array = [first, b"\n[", records.replace('\n', ",").as_bytes(), b"]\n"].concat();
-            assert_eq!(sent(array).0.iter().filter(|(_, text)| text.starts_with('{')).count(), 3);
-            // Nothing of it is a record.
-            let (kept, said) = sent([first, b"\nmore\n{\n}\0}"].concat());
-            assert_eq!((kept.len(), said.len()), (0, 1), "{said:?}");
-            let (kept, said) = read(&[first, b"\n", records.as_bytes()].concat(), 4096);
-            assert_eq!((kept.len(), said.len()), (0, 1), "{said:?}");
-        }
-        let (kept, said) = sent(records.replace("\"n\":1", "\"n\":\"\0\"").into_bytes());
-        assert_eq!((kept.len(), said.len()), (3, 0));
-    }
-}
+mod tests;
