@@ -1,6 +1,7 @@
 //! AWS CloudTrail: management, data and sign-in events, as delivered to S3 (`{"Records":[…]}`,
 //! gzip), as single events or arrays, as SIEMs export them, and with keys in lower case as tables of
-//! Athena and Glue have them. Not what only looks like it: notifications of S3 and streams that
+//! Athena and Glue have them: such a row is an event of its own beside the record that it was made of,
+//! of which it may hold less. Not what only looks like it: notifications of S3 and streams that
 //! Lambda reads (`eventSource` `aws:…`), ActionTrail of Alibaba Cloud.
 //! <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
 //!
@@ -94,7 +95,8 @@ impl Parser for AwsCloudtrail {
 // Tables of Athena and Glue have every key in lower case.
 object! {
     struct Record<'a> {
-        event_id: Text<'a> = "eventID" | "eventid",
+        event_id: Text<'a> = "eventID",
+        table_id: Text<'a> = "eventid",
         event_time: Text<'a> = "eventTime" | "eventtime",
         /// What Logstash makes of `eventTime`.
         timestamp: Text<'a> = "@timestamp",
@@ -280,10 +282,12 @@ impl Record<'_> {
     }
 
     fn id(&self, text: &str, tenant: Option<&str>) -> EventId {
-        match self.event_id.get() {
+        match (self.event_id.get(), self.table_id.get()) {
             // A GUID: two accounts that log the same event log it once.
-            Some(id) => event_id(NAME, None, &[id]),
-            None => content_id(NAME, tenant, &[text]),
+            (Some(id), _) => event_id(NAME, None, &[id]),
+            // What a table holds of a record takes the record's place nowhere.
+            (None, Some(id)) => event_id(NAME, None, &["table", id]),
+            (None, None) => content_id(NAME, tenant, &[text]),
         }
     }
 
