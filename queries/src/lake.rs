@@ -42,7 +42,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use std::io;
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 use telltale_schema::columns::{Column, schema};
 use telltale_schema::time::{DAY, UNKNOWN, format_instant};
@@ -514,11 +514,14 @@ const FOLDER: &str = "file";
 
 /// Makes folders and object stores known to Delta.
 fn register() {
-    for scheme in objects::SCHEMES.into_iter().chain([FOLDER]) {
-        let scheme = Url::parse(&format!("{scheme}://")).expect("a scheme makes a URL");
-        object_store_factories().insert(scheme.clone(), Arc::new(Stores));
-        logstore_factories().insert(scheme, Arc::new(Stores));
-    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for scheme in objects::SCHEMES.into_iter().chain([FOLDER]) {
+            let scheme = Url::parse(&format!("{scheme}://")).expect("a scheme makes a URL");
+            object_store_factories().insert(scheme.clone(), Arc::new(Stores));
+            logstore_factories().insert(scheme, Arc::new(Stores));
+        }
+    });
 }
 
 /// Rows without `raw` as events; Parquet may give text in another layout.

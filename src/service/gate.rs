@@ -8,13 +8,11 @@ use crate::pipeline::lock;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-use telltale_ingest::sources::{Delivery, Receipt, Refusal, Take};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use std::time::Instant;
+use telltale_ingest::sources::{Delivery, Receipt, Refusal, Room, Take};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::error;
 
-/// How long a delivery waits for memory before it is refused.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// What a delivery takes while it is under way, in parts of its size: bytes, columns, encoded.
 const SHARE: usize = 4;
 /// Bytes of a dead letter besides its text.
@@ -26,23 +24,20 @@ pub struct Gate {
     stats: Arc<Stats>,
     /// `None` before the journal is recovered and after the service began to stop.
     requests: Mutex<Option<mpsc::Sender<Request>>>,
-    /// KiB for what is under way.
-    memory: Arc<Semaphore>,
-    memory_kib: u32,
+    /// For what is under way.
+    memory: Room,
     parsing: Arc<Semaphore>,
     positions: Mutex<BTreeMap<(String, String), u64>>,
 }
 
 impl Gate {
     pub fn new(intake: Intake, stats: Arc<Stats>, memory_bytes: usize) -> Self {
-        let memory_kib = u32::try_from(memory_bytes >> 10).unwrap_or(u32::MAX >> 4).max(1);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             intake: Arc::new(intake),
             stats,
             requests: Mutex::new(None),
-            memory: Arc::new(Semaphore::new(memory_kib as usize)),
-            memory_kib,
+            memory: Room::of(memory_bytes),
             parsing: Arc::new(Semaphore::new(processors)),
             positions: Mutex::default(),
         }
@@ -75,26 +70,13 @@ impl Gate {
 
     /// Bytes that are held by what is under way, and how many may be.
     pub fn memory_bytes(&self) -> (u64, u64) {
-        let most = u64::from(self.memory_kib) << 10;
-        let free = (self.memory.available_permits() as u64) << 10;
-        (most.saturating_sub(free), most)
-    }
-
-    /// Memory for what is under way, once there is some.
-    async fn memory(&self, kib: u32) -> Result<OwnedSemaphorePermit, Refusal> {
-        let waiting = Arc::clone(&self.memory).acquire_many_owned(kib);
-        match tokio::time::timeout(PATIENCE, waiting).await {
-            Ok(permit) => permit.map_err(|_| Refusal::Closed),
-            Err(_) => Err(Refusal::Busy),
-        }
+        self.memory.held()
     }
 
     async fn pass(self: Arc<Self>, delivery: Delivery) -> Result<Receipt, Refusal> {
         let arrived = Instant::now();
         let requests = lock(&self.requests).clone().ok_or(Refusal::Closed)?;
-        let kib = u32::try_from(delivery.len() * SHARE / 1024 + 1).unwrap_or(u32::MAX);
-        let kib = kib.min(self.memory_kib);
-        let mut permit = self.memory(kib).await?;
+        let mut permit = self.memory.take(delivery.len() * SHARE).await?;
         let turn = Arc::clone(&self.parsing).acquire_owned().await.map_err(|_| Refusal::Closed)?;
         let intake = Arc::clone(&self.intake);
         let key = delivery
@@ -112,10 +94,7 @@ impl Gate {
         // What was compressed turns out to be larger than it looked.
         let letters = prepared.dead_letters.iter().map(|letter| LETTER + letter.text.len());
         let held = prepared.encoded.len() * 2 + letters.sum::<usize>();
-        let whole = u32::try_from(held / 1024).unwrap_or(u32::MAX);
-        if whole.min(self.memory_kib) > kib {
-            permit.merge(self.memory(whole.min(self.memory_kib) - kib).await?);
-        }
+        self.memory.grow(&mut permit, held).await?;
         let rejects = std::mem::take(&mut prepared.rejects);
         let ledger = prepared.ledger.clone();
         self.stats.received(&ledger);

@@ -6,6 +6,7 @@ use crate::journal::entry::{DeadLetter, Ledger};
 use rustc_hash::FxHashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use telltale_ingest::parsers::Parser;
 use telltale_ingest::reading::read_block;
 use telltale_ingest::redact::Redactor;
 use telltale_ingest::sources::{Delivery, Limits, Piece, Refusal, Rejected};
@@ -45,52 +46,35 @@ impl Intake {
     /// Errors: a delivery that is larger than any may be, a body whose compression is cut or broken;
     /// what is wrong with a record becomes a dead letter.
     pub fn prepare(&self, delivery: Delivery, received_at: Micros) -> Result<Prepared, Refusal> {
-        let is_sent_again = delivery.position.is_none();
-        let mut parsed = Parsed { is_sent_again, ..Parsed::default() };
+        let mut parsed = Parsed {
+            source: &delivery.source,
+            partition: &delivery.partition,
+            received_at,
+            is_sent_again: delivery.position.is_none(),
+            ..Parsed::default()
+        };
         for piece in delivery.pieces {
-            let (source, partition) = (&delivery.source, &delivery.partition);
             let before = parsed.mark();
-            let position = piece.offsets.first().copied().unwrap_or_default();
-            match self.read_soundly(source, partition, piece, received_at, &mut parsed) {
+            let position = piece.position();
+            match self.read_soundly(piece, &mut parsed) {
                 Ok(()) => {}
                 // A sender of a body can send it in parts; a message is what it is.
-                Err(cause) if delivery.position.is_none() => return Err(cause),
+                Err(cause) if parsed.is_sent_again => return Err(cause),
                 Err(cause) => {
                     parsed.take_back_to(before);
-                    parsed.records_rejected += 1;
                     parsed.rejects.count(position, &cause);
-                    parsed.dead_letters.push(DeadLetter {
-                        source: source.to_string(),
-                        partition: partition.to_string(),
-                        position,
-                        reason: cause.to_string(),
-                        ..DeadLetter::default()
-                    });
+                    parsed.reject(position, None, cause.to_string(), String::new());
                 }
             }
         }
         for Rejected { position, reason, head } in delivery.rejected {
-            let text = self.redactor.redact(&head);
-            let text = String::from_utf8_lossy(text.as_deref().unwrap_or(&head)).into_owned();
-            parsed.records_rejected += 1;
             parsed.rejects.count(position, &reason);
-            parsed.dead_letters.push(DeadLetter {
-                source: delivery.source.to_string(),
-                partition: delivery.partition.to_string(),
-                position,
-                reason,
-                text,
-                ..DeadLetter::default()
-            });
+            parsed.reject(position, None, reason, self.shown(&head));
         }
         if parsed.left_out > 0 {
-            let left_out = parsed.left_out;
-            parsed.dead_letters.push(DeadLetter {
-                source: delivery.source.to_string(),
-                partition: delivery.partition.to_string(),
-                reason: format!("{left_out} more records were rejected; they are counted alone"),
-                ..DeadLetter::default()
-            });
+            let reason =
+                format!("{} more records were rejected; they are counted alone", parsed.left_out);
+            parsed.letter(0, None, reason, String::new());
         }
         let read: usize = parsed.events.iter().map(EventBatch::len).sum();
         let events = once(parsed.events);
@@ -122,73 +106,53 @@ impl Intake {
         ))
     }
 
+    /// Bytes as a dead letter has them.
+    fn shown(&self, bytes: &[u8]) -> String {
+        String::from_utf8_lossy(self.redactor.redact(bytes).as_deref().unwrap_or(bytes))
+            .into_owned()
+    }
+
     /// Reads a piece. What a parser panics on, which is a fault of telltale, becomes a dead letter, and
     /// no other message does.
     ///
     /// Errors: as for [`Intake::prepare`].
-    fn read_soundly(
-        &self,
-        source: &str,
-        partition: &str,
-        piece: Piece,
-        received_at: Micros,
-        parsed: &mut Parsed,
-    ) -> Result<(), Refusal> {
+    fn read_soundly(&self, piece: Piece, parsed: &mut Parsed<'_>) -> Result<(), Refusal> {
         let before = parsed.mark();
-        let mut read = |piece| self.read(source, partition, piece, received_at, parsed);
-        if let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| read(piece.clone()))) {
+        let (position, parser) = (piece.position(), piece.parser);
+        // Of messages on lines each can be read by itself; bytes that nobody else holds are not
+        // copied where they are read.
+        let lines = (piece.are_lines && piece.offsets.len() > 1).then(|| piece.clone());
+        // Shown where a piece as a whole is no log.
+        let head = piece.bytes[..piece.bytes.len().min(DeadLetter::MAX_BYTES)].to_vec();
+        let read = AssertUnwindSafe(|| self.read(piece, &head, parsed));
+        if let Ok(outcome) = catch_unwind(read) {
             return outcome;
         }
         parsed.take_back_to(before);
-        if piece.are_lines && piece.offsets.len() > 1 {
+        if let Some(piece) = lines {
             let lines = piece.bytes.split(|byte| *byte == b'\n').zip(piece.offsets.iter());
             for (line, offset) in lines {
                 let (bytes, offsets) = (piece.bytes.slice_ref(line), [*offset].into());
-                let one = Piece { bytes, offsets, ..piece.clone() };
-                self.read_soundly(source, partition, one, received_at, parsed)?;
+                self.read_soundly(Piece { bytes, offsets, ..piece.clone() }, parsed)?;
             }
             return Ok(());
         }
+        let Parsed { source, partition, .. } = *parsed;
         error!(
             source,
             partition,
             "a parser panicked, which is a fault of telltale; what it read is a dead letter"
         );
-        let head = &piece.bytes[..piece.bytes.len().min(DeadLetter::MAX_BYTES)];
-        let text = self.redactor.redact(head);
-        parsed.records_rejected += 1;
-        parsed.rejects.count(piece.offsets.first().copied().unwrap_or_default(), PANICKED);
-        parsed.dead_letters.push(DeadLetter {
-            source: source.to_owned(),
-            partition: partition.to_owned(),
-            position: piece.offsets.first().copied().unwrap_or_default(),
-            parser: piece.parser.map_or(String::new(), |parser| parser.name().to_owned()),
-            reason: PANICKED.to_owned(),
-            text: String::from_utf8_lossy(text.as_deref().unwrap_or(head)).into_owned(),
-        });
+        parsed.rejects.count(position, PANICKED);
+        parsed.reject(position, parser, PANICKED.to_owned(), self.shown(&head));
         Ok(())
     }
 
-    fn read(
-        &self,
-        source: &str,
-        partition: &str,
-        piece: Piece,
-        received_at: Micros,
-        parsed: &mut Parsed,
-    ) -> Result<(), Refusal> {
+    /// Reads a piece that begins with `head`.
+    fn read(&self, piece: Piece, head: &[u8], parsed: &mut Parsed<'_>) -> Result<(), Refusal> {
+        let (first, parser) = (piece.position(), piece.parser);
         let (are_lines, offsets) = (piece.are_lines, Arc::clone(&piece.offsets));
-        let name = piece.parser.map_or(String::new(), |parser| parser.name().to_owned());
-        let letter = |position: u64, reason: String, text: String| DeadLetter {
-            source: source.to_owned(),
-            partition: partition.to_owned(),
-            position,
-            parser: name.clone(),
-            reason,
-            text,
-        };
-        // Shown where a piece as a whole is no log.
-        let head = piece.bytes[..piece.bytes.len().min(DeadLetter::MAX_BYTES)].to_vec();
+        let received_at = parsed.received_at;
         let mut rejects = Rejects::keeping_singles();
         let (mut held, mut rows) = (0, 0);
         // What has no place in its source is a body, whose sender has it still.
@@ -228,19 +192,13 @@ impl Intake {
                 [first, ..] if !are_lines => offsets.get(record).copied().unwrap_or(first),
                 _ => single.position,
             };
-            let text = single.text.unwrap_or_default();
-            parsed.dead_letters.push(letter(position, single.reason, text));
-            parsed.records_rejected += 1;
+            parsed.reject(position, parser, single.reason, single.text.unwrap_or_default());
         }
         let left_out = rejects.take_left_out();
         parsed.left_out += left_out;
         parsed.records_rejected += left_out;
         for remark in rejects.remarks() {
-            let text = self.redactor.redact(&head);
-            let text = String::from_utf8_lossy(text.as_deref().unwrap_or(&head)).into_owned();
-            let position = offsets.first().copied().unwrap_or_default();
-            parsed.dead_letters.push(letter(position, remark.reason.clone(), text));
-            parsed.records_rejected += 1;
+            parsed.reject(first, parser, remark.reason.clone(), self.shown(head));
             parsed.rejects.count(remark.position, &remark.reason);
         }
         parsed.rejects.merge(rejects.without_remarks());
@@ -248,8 +206,12 @@ impl Intake {
     }
 }
 
+/// What a delivery has become so far.
 #[derive(Default)]
-struct Parsed {
+struct Parsed<'d> {
+    source: &'d str,
+    partition: &'d str,
+    received_at: Micros,
     events: Vec<EventBatch>,
     dead_letters: Vec<DeadLetter>,
     records_rejected: u64,
@@ -269,7 +231,24 @@ struct Mark {
     left_out: u64,
 }
 
-impl Parsed {
+impl Parsed<'_> {
+    /// Adds a record that is no event.
+    fn reject(&mut self, position: u64, parser: Option<&dyn Parser>, reason: String, text: String) {
+        self.records_rejected += 1;
+        self.letter(position, parser, reason, text);
+    }
+
+    fn letter(&mut self, position: u64, parser: Option<&dyn Parser>, reason: String, text: String) {
+        self.dead_letters.push(DeadLetter {
+            source: self.source.to_owned(),
+            partition: self.partition.to_owned(),
+            position,
+            parser: parser.map_or(String::new(), |parser| parser.name().to_owned()),
+            reason,
+            text,
+        });
+    }
+
     fn mark(&self) -> Mark {
         let (events, dead_letters) = (self.events.len(), self.dead_letters.len());
         let Self { records_rejected, left_out, .. } = *self;
@@ -309,7 +288,6 @@ fn once(batches: Vec<EventBatch>) -> Vec<EventBatch> {
 mod tests {
     use super::*;
     use telltale_ingest::Payload;
-    use telltale_ingest::parsers::Parser;
     use telltale_ingest::redact::Key;
     use telltale_schema::{Event, EventId, Events};
 

@@ -102,6 +102,11 @@ struct Counted<R> {
     bytes: Arc<AtomicU64>,
 }
 
+/// Whether bytes are gzip or zstd.
+pub(super) fn is_compressed(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..])
+}
+
 impl Within {
     /// Goes on over the bytes that follow; behind the value where it ends among them.
     fn end(&mut self, bytes: &[u8]) -> Option<usize> {
@@ -191,8 +196,7 @@ impl BlockReader {
         forced: Option<&'static dyn Parser>,
         limits: Limits,
     ) -> io::Result<Self> {
-        let is_plain = !matches!(*content, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..]);
-        let limits = match is_plain && content.len() <= WHOLE_BYTES {
+        let limits = match !is_compressed(&content) && content.len() <= WHOLE_BYTES {
             true => Limits { block_bytes: limits.block_bytes.max(content.len()), ..limits },
             false => {
                 return Self::new(origin, io::Cursor::new(content), forced, limits, Arc::default());

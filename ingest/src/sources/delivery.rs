@@ -45,6 +45,11 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// The position of its first record; 0 where those are their numbers.
+    pub fn position(&self) -> u64 {
+        self.offsets.first().copied().unwrap_or_default()
+    }
+
     /// Reads its records: positions of lines are those of `offsets`.
     ///
     /// Errors: as for [`BlockReader::new`].
@@ -77,10 +82,10 @@ impl Delivery {
 
     /// Rejects all pieces, each with its beginning.
     pub fn reject_all(&mut self, why: &str) {
-        for Piece { bytes, offsets, .. } in self.pieces.drain(..) {
-            let head = bytes.slice(..bytes.len().min(Single::MAX_BYTES));
-            let position = offsets.first().copied().unwrap_or_default();
-            self.rejected.push(Rejected { position, reason: why.to_owned(), head });
+        for piece in self.pieces.drain(..) {
+            let head = piece.bytes.slice(..piece.bytes.len().min(Single::MAX_BYTES));
+            let (position, reason) = (piece.position(), why.to_owned());
+            self.rejected.push(Rejected { position, reason, head });
         }
     }
 

@@ -11,6 +11,7 @@
 //! the one of its topic, else the one named in its header `telltale-parser`, else its content says
 //! it. A message that is no event is a dead letter and stops nothing.
 
+use super::blocks::is_compressed;
 use super::delivery::{Delivery, Refusal, Take, store};
 use super::messages::Messages;
 use crate::parsers::{self, Parser};
@@ -384,10 +385,6 @@ async fn hand_over(
         Handed { topic, partition, next, stored }
     });
     futures::future::join_all(all).await
-}
-
-fn is_compressed(payload: &[u8]) -> bool {
-    payload.starts_with(&[0x1f, 0x8b]) || payload.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
 }
 
 /// Bytes that a message counts for where messages are gathered.

@@ -27,6 +27,8 @@ struct Unrecognised {
     cut: bool,
     /// Whether further records would not be looked at.
     enough: bool,
+    /// Records that were looked at, and what is none.
+    records: u64,
 }
 
 /// Records at the beginning of a stream that are looked at to recognise it.
@@ -140,7 +142,8 @@ impl BlockReader {
         whole: bool,
         most: usize,
     ) -> Result<Plan, Unrecognised> {
-        let sample = sample(head, framing, walk, &mut Rejects::default());
+        let mut junk = Rejects::default();
+        let sample = sample(head, framing, walk, &mut junk);
         let known = |record: &str| -> Option<&'static dyn Parser> {
             match self.forced {
                 Some(parser) => parser.recognises(record).then_some(parser),
@@ -176,7 +179,10 @@ impl BlockReader {
                 let text = first.and_then(|start| std::str::from_utf8(&head[start..]).ok());
                 match text.and_then(parsers::recognise) {
                     Some(parser) if whole => Ok(of(Some(parser), false)),
-                    _ => Err(Unrecognised { cut: first.is_some(), enough }),
+                    _ => {
+                        let records = sample.len() as u64 + junk.total();
+                        Err(Unrecognised { cut: first.is_some(), enough, records })
+                    }
                 }
             }
         }
@@ -190,15 +196,16 @@ impl BlockReader {
     /// How to go on from a block on, where a parser recognises something in it.
     pub(super) fn find(&mut self, block: &Block, rejects: &mut Rejects) -> Option<Plan> {
         let (framing, walk) = (block.framing, block.walk.clone());
-        if let Ok(plan) = self.plan(&block.bytes, framing, walk.clone(), false, usize::MAX) {
-            if let Some(Search { records: before @ 1.., .. }) = self.search.take() {
-                rejects.count_all(1, "no parser recognises the record", before);
+        let records = match self.plan(&block.bytes, framing, walk, false, usize::MAX) {
+            Ok(plan) => {
+                if let Some(Search { records: before @ 1.., .. }) = self.search.take() {
+                    rejects.count_all(1, "no parser recognises the record", before);
+                }
+                self.begun = self.begun.map(|(framing, _)| (framing, plan));
+                return Some(plan);
             }
-            self.begun = self.begun.map(|(framing, _)| (framing, plan));
-            return Some(plan);
-        }
-        let mut junk = Rejects::default();
-        let records = sample(&block.bytes, framing, walk, &mut junk).len() as u64 + junk.total();
+            Err(Unrecognised { records, .. }) => records,
+        };
         if let Some(search) = &mut self.search {
             search.records += records;
             search.bytes += block.bytes.len();

@@ -1,8 +1,7 @@
 //! A body on its way in: bounded in size, in time, and in the memory of all of them together.
 
 use super::{Http, aside, failed, refused, with_retry};
-use crate::sources::Refusal;
-use crate::sources::blocks::packed;
+use crate::sources::blocks::{is_compressed, packed};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -11,55 +10,19 @@ use futures::StreamExt;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
 
 /// How long a sender may be silent within a body.
 const PAUSE: Duration = Duration::from_secs(30);
 /// How long a body may take.
 const LONGEST: Duration = Duration::from_secs(300);
-/// How long a body waits for memory before its sender is told to come again.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Memory for the bodies that are being received or are under way. Cheap to clone.
-#[derive(Clone)]
-pub struct Room {
-    kib: Arc<Semaphore>,
-    most: u32,
-    patience: Duration,
-}
-
-impl Room {
-    /// Room for so many bytes at once.
-    pub fn of(bytes: usize) -> Self {
-        let most = u32::try_from(bytes >> 10).unwrap_or(u32::MAX >> 4).max(1);
-        Self { kib: Arc::new(Semaphore::new(most as usize)), most, patience: PATIENCE }
-    }
-
-    /// Room for a body that has none yet.
-    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.most);
-        let waiting = Arc::clone(&self.kib).acquire_many_owned(kib);
-        match timeout(self.patience, waiting).await {
-            Ok(permit) => permit.map_err(|_| Refusal::Closed),
-            Err(_) => Err(Refusal::Busy),
-        }
-    }
-
-    /// Makes what a body has enough for so many bytes.
-    async fn grow(&self, has: &mut OwnedSemaphorePermit, bytes: usize) -> Result<(), Refusal> {
-        let missing = (bytes / 1024 + 1).min(self.most as usize).saturating_sub(has.num_permits());
-        if missing > 0 {
-            has.merge(self.take((missing << 10) - 1).await?);
-        }
-        Ok(())
-    }
-}
 
 /// A whole body as it was sent.
 pub(super) struct Posted {
     pub bytes: Bytes,
-    room: OwnedSemaphorePermit,
+    /// Its share of the memory for all of them, to be kept as long as the bytes are.
+    pub room: OwnedSemaphorePermit,
 }
 
 impl FromRequest<Arc<Http>> for Posted {
@@ -119,7 +82,7 @@ impl Posted {
 
     /// Whether it is compressed in a way that is read.
     pub(super) fn is_compressed(&self) -> bool {
-        matches!(self.bytes.as_ref(), [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..])
+        is_compressed(&self.bytes)
     }
 
     /// The body without its compression.
@@ -177,26 +140,5 @@ fn open(bytes: &[u8], limit: usize) -> Result<Bytes, (StatusCode, String)> {
             let hint = format!("the body cannot be decompressed: {cause}");
             Err((StatusCode::BAD_REQUEST, hint))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn bodies_have_room_for_so_much_and_give_it_back() {
-        let room = Room { patience: Duration::from_millis(20), ..Room::of(64 << 10) };
-        let mut first = room.take(0).await.unwrap();
-        room.grow(&mut first, 40 << 10).await.unwrap();
-        let second = room.take(20 << 10).await.unwrap();
-        assert_eq!(room.grow(&mut first, 50 << 10).await, Err(Refusal::Busy));
-        drop(second);
-        room.grow(&mut first, 50 << 10).await.unwrap();
-        // One that is larger than all of it takes all of it.
-        room.grow(&mut first, 1 << 20).await.unwrap();
-        assert_eq!(room.take(0).await.map(|_| ()), Err(Refusal::Busy));
-        drop(first);
-        assert_eq!(room.take(1 << 20).await.unwrap().num_permits(), 64);
     }
 }

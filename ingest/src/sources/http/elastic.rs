@@ -81,7 +81,7 @@ async fn bulk(State(http): State<Arc<Http>>, posted: Posted) -> Response {
         Ok(plain) => plain,
         Err(response) => return response,
     };
-    let bytes = plain.bytes.clone();
+    let Posted { bytes, room: _room } = plain;
     let (documents, actions) = match aside(move || documents(&bytes)).await {
         Ok(Some(documents)) => documents,
         Ok(None) => {
@@ -105,7 +105,8 @@ async fn document(State(http): State<Arc<Http>>, posted: Posted) -> Response {
     if posted.bytes.trim_ascii().is_empty() {
         return error(StatusCode::BAD_REQUEST, "parse_exception", "request body is required");
     }
-    match http.deliver(PARTITION, None, false, posted.bytes.clone()).await {
+    let Posted { bytes, room: _room } = posted;
+    match http.deliver(PARTITION, None, false, bytes).await {
         Ok(_) => {
             let body = json!({
                 "_index": "telltale", "_id": "0", "_version": 1, "result": "created",

@@ -14,9 +14,9 @@ mod otlp;
 mod serve;
 mod splunk;
 
-pub use body::Room;
 pub use serve::{HEAD, serve};
 
+use super::Room;
 use super::delivery::{Delivery, Piece, Receipt, Refusal, Take};
 use crate::parsers::Parser;
 use crate::redact::decode_base64;

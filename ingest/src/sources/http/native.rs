@@ -42,7 +42,8 @@ async fn logs(
     if let Some(refusal) = posted.refusal() {
         return refusal;
     }
-    match http.deliver(&name, parser, false, posted.bytes.clone()).await {
+    let Posted { bytes, room: _room } = posted;
+    match http.deliver(&name, parser, false, bytes).await {
         Ok(receipt) => axum::Json(told(&receipt)).into_response(),
         Err(refusal) => refused(&refusal),
     }

@@ -51,12 +51,15 @@ async fn health() -> Response {
     answer(StatusCode::OK, 17, "HEC is healthy")
 }
 
+/// The answer to a body in which there can be no event.
+fn refusal(posted: &Posted) -> Option<Response> {
+    let is_empty = posted.bytes.trim_ascii().is_empty();
+    posted.refusal().or_else(|| is_empty.then(|| answer(StatusCode::BAD_REQUEST, 5, "No data")))
+}
+
 async fn events(State(http): State<Arc<Http>>, posted: Posted) -> Response {
-    if let Some(refusal) = posted.refusal() {
+    if let Some(refusal) = refusal(&posted) {
         return refusal;
-    }
-    if posted.bytes.trim_ascii().is_empty() {
-        return answer(StatusCode::BAD_REQUEST, 5, "No data");
     }
     if !posted.is_compressed() && !has_object(&posted.bytes[..posted.bytes.len().min(BEGINNING)]) {
         let bytes = posted.bytes.clone();
@@ -66,7 +69,8 @@ async fn events(State(http): State<Arc<Http>>, posted: Posted) -> Response {
             Err(response) => return response,
         }
     }
-    told(http.deliver(PARTITION, None, false, posted.bytes.clone()).await)
+    let Posted { bytes, room: _room } = posted;
+    told(http.deliver(PARTITION, None, false, bytes).await)
 }
 
 /// Whether a body that begins as JSON has an object that is whole. One of text may have records of text.
@@ -95,14 +99,12 @@ async fn raw(
     Query(Metadata { sourcetype }): Query<Metadata>,
     posted: Posted,
 ) -> Response {
-    if let Some(refusal) = posted.refusal() {
+    if let Some(refusal) = refusal(&posted) {
         return refusal;
     }
-    if posted.bytes.trim_ascii().is_empty() {
-        return answer(StatusCode::BAD_REQUEST, 5, "No data");
-    }
     let parser = sourcetype.as_deref().and_then(parsers::by_name);
-    told(http.deliver(PARTITION, parser, false, posted.bytes.clone()).await)
+    let Posted { bytes, room: _room } = posted;
+    told(http.deliver(PARTITION, parser, false, bytes).await)
 }
 
 fn told(outcome: Result<Receipt, Refusal>) -> Response {
