@@ -285,7 +285,7 @@ impl Scan<'_> {
             return;
         }
         match Mention::of(&self.bytes[start..range.end]) {
-            Some(Mention::Secret) => self.kubernetes.search(self.bytes, quote.escapes),
+            Some(Mention::Secret) => self.kubernetes.search(quote.escapes),
             Some(Mention::Secrets) => self.kubernetes.search_bodies(self.bytes, quote.escapes),
             None => {}
         }
@@ -299,7 +299,7 @@ impl Scan<'_> {
             && quote.mark == Mark::Double
             && quote.is_before(self.bytes, before.len())
         {
-            self.kubernetes.search(self.bytes, quote.escapes);
+            self.kubernetes.search(quote.escapes);
         }
     }
 

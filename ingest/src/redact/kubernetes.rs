@@ -14,7 +14,8 @@
 //! Vault's audit log holds what was written to and read from its key-value stores, in clear with
 //! `log_raw`: every string of `data` in `request` and `response` is a secret where `mount_type`, or
 //! the `path` of entries without one, tells such a store; version 2 of it has the values in a `data`
-//! of their own, and beside them `metadata`, which is none.
+//! of their own, and beside them `metadata`, which is none. So it is where shares of Vault's own key or
+//! an AppRole's secret id of somebody's choice go in.
 //! <https://developer.hashicorp.com/vault/docs/audit>
 
 use super::Secret;
@@ -24,29 +25,34 @@ use memchr::memmem;
 /// Depth of objects that is followed; what lies deeper is taken for a new beginning.
 const MAX_DEPTH: usize = 256;
 
-/// What the search has found, at most once for each depth of JSON within JSON.
+/// What is to be searched for, at most once for each depth of JSON within JSON.
 #[derive(Default)]
 pub(super) struct Searched {
-    /// Bit `i`: the search for quotes with `i` backslashes is done.
-    done: u8,
+    /// Bit `i`: objects whose quotes have `i` backslashes are.
+    wanted: u8,
     /// Whether any audit event of the payload holds an object that was sent.
     has_bodies: Option<bool>,
     /// Bit `i`: `data` in quotes with `i` backslashes was looked at for strings in clear.
     looked: u8,
-    pub found: Vec<Secret>,
 }
 
 impl Searched {
-    /// Searches the whole payload for Secrets and registries whose quotes have `escapes` backslashes.
-    pub fn search(&mut self, bytes: &[u8], escapes: usize) {
-        let bit = 1_u8.checked_shl(escapes as u32).unwrap_or(0);
-        if bit == 0 || self.done & bit != 0 {
-            return;
+    /// Wants Secrets and registries whose quotes have `escapes` backslashes to be searched for.
+    pub fn search(&mut self, escapes: usize) {
+        self.wanted |= 1_u8.checked_shl(escapes as u32).unwrap_or(0);
+    }
+
+    /// Searches the whole payload for what is wanted. `known` are the secrets that were found in it
+    /// otherwise, in order: brackets and quotes within them mean nothing.
+    pub fn found(self, bytes: &[u8], known: &[Secret]) -> Vec<Secret> {
+        let mut found = Vec::new();
+        for escapes in (0..u8::BITS).filter(|escapes| self.wanted & (1 << escapes) != 0) {
+            let depth = escapes.count_ones() as u8 + 1;
+            let mut reader =
+                Reader { frames: Vec::new(), waiting: Vec::new(), depth, found: &mut found };
+            reader.read(bytes, escapes as usize, known);
         }
-        self.done |= bit;
-        let depth = escapes.count_ones() as u8 + 1;
-        let found = &mut self.found;
-        Reader { frames: Vec::new(), waiting: Vec::new(), depth, found }.read(bytes, escapes);
+        found
     }
 
     /// The same where an audit event is about a Secret. Most logs hold no bodies of requests, and
@@ -58,7 +64,7 @@ impl Searched {
                 .any(|name| memchr::memmem::find(bytes, name.as_bytes()).is_some())
         };
         if *self.has_bodies.get_or_insert_with(find) {
-            self.search(bytes, escapes);
+            self.search(escapes);
         }
     }
 
@@ -66,10 +72,10 @@ impl Searched {
     /// read, and are not searched.
     pub fn search_entries(&mut self, bytes: &[u8], escapes: usize) {
         let bit = 1_u8.checked_shl(escapes as u32).unwrap_or(0);
-        if self.looked & bit == 0 && self.done & bit == 0 {
+        if self.looked & bit == 0 && self.wanted & bit == 0 {
             self.looked |= bit;
             if mentions_store(bytes) && holds_plain_data(bytes, escapes) {
-                self.search(bytes, escapes);
+                self.search(escapes);
             }
         }
     }
@@ -77,8 +83,9 @@ impl Searched {
 
 /// Whether the payload may hold an entry about one of Vault's key-value stores.
 fn mentions_store(bytes: &[u8]) -> bool {
-    ["\"kv", "\"secret/", "/data/", "cubbyhole", "\"generic"]
+    ["\"kv", "\"secret/", "/data/", "cubbyhole", "\"generic", "custom-secret-id"]
         .iter()
+        .chain(&KEY_PATHS)
         .any(|name| memmem::find(bytes, name.as_bytes()).is_some())
 }
 
@@ -230,11 +237,17 @@ enum Role {
 }
 
 impl Reader<'_> {
-    fn read(&mut self, bytes: &[u8], level: usize) {
+    fn read(&mut self, bytes: &[u8], level: usize, known: &[Secret]) {
         let mut string = None;
         let mut escapes = 0;
+        let mut known = known.iter().peekable();
         for (at, byte) in bytes.iter().enumerate() {
+            while known.next_if(|secret| secret.end <= at).is_some() {}
+            let is_hidden = known.peek().is_some_and(|secret| secret.start <= at);
             match byte {
+                // The lines of a secret stay.
+                b'\n' => string = None,
+                _ if is_hidden => {}
                 b'\\' => {
                     escapes += 1;
                     continue;
@@ -248,7 +261,6 @@ impl Reader<'_> {
                     string = None;
                     self.close_all();
                 }
-                b'\n' => string = None,
                 b'{' | b'[' if string.is_none() => self.open(*byte == b'['),
                 b'}' | b']' if string.is_none() => self.close(),
                 b',' if string.is_none() => self.next_member(),
@@ -389,10 +401,15 @@ fn is_type_of_store(mount_type: &[u8]) -> bool {
     matches!(mount_type, b"kv" | b"generic" | b"cubbyhole" | b"ns_cubbyhole")
 }
 
-/// Whether a path of Vault is in such a store, by the names that they usually have.
+/// Where Vault takes and gives shares of its own key.
+const KEY_PATHS: [&str; 4] = ["sys/unseal", "sys/rekey", "sys/generate-root", "sys/init"];
+
+/// Whether a path of Vault is in such a store, by the names that they usually have, or takes what is
+/// as secret.
 fn is_path_of_store(path: &[u8]) -> bool {
-    let begins = ["secret/", "kv/", "cubbyhole/"];
-    begins.iter().any(|mount| path.starts_with(mount.as_bytes()))
+    let mut begins = ["secret/", "kv/", "cubbyhole/"].iter().chain(&KEY_PATHS);
+    begins.any(|mount| path.starts_with(mount.as_bytes()))
+        || path.ends_with(b"/custom-secret-id")
         || memmem::find(path, b"/data/").is_some()
 }
 

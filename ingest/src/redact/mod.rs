@@ -384,18 +384,27 @@ impl<'a> Scan<'a> {
     /// All secrets in order, no two of them overlapping.
     fn into_secrets(self) -> Vec<Secret> {
         let mut secrets = self.secrets;
-        if self.is_unordered || !self.kubernetes.found.is_empty() {
-            secrets.extend(self.kubernetes.found);
-            secrets.sort_unstable_by_key(|secret| (secret.start, std::cmp::Reverse(secret.end)));
-            let mut end = 0;
-            secrets.retain_mut(|secret| {
-                secret.start = secret.start.max(end);
-                end = end.max(secret.end);
-                secret.start < secret.end
-            });
+        if self.is_unordered {
+            put_in_order(&mut secrets);
+        }
+        let found = self.kubernetes.found(self.bytes, &secrets);
+        if !found.is_empty() {
+            secrets.extend(found);
+            put_in_order(&mut secrets);
         }
         secrets
     }
+}
+
+/// Sorts secrets, and ends each where the one that began before it does.
+fn put_in_order(secrets: &mut Vec<Secret>) {
+    secrets.sort_unstable_by_key(|secret| (secret.start, std::cmp::Reverse(secret.end)));
+    let mut end = 0;
+    secrets.retain_mut(|secret| {
+        secret.start = secret.start.max(end);
+        end = end.max(secret.end);
+        secret.start < secret.end
+    });
 }
 
 /// Knows at one place of the payload whether it lies within a `"…"` of its line.

@@ -1,6 +1,7 @@
 //! Where the value behind a name ends, and what of it is a secret.
 
 use super::names::{self, Class};
+use super::text::Quote;
 use super::{shapes, text};
 use std::ops::Range;
 
@@ -81,9 +82,36 @@ pub(super) fn secret(
         let is_masked = names::is_masked(&bytes[credentials.clone()]);
         return (!is_masked).then_some(credentials);
     }
+    let value = &bytes[range.clone()];
     let is_secret = place_is_safe(bytes, name, place, &range)
-        && is_secret(name.class, place, &bytes[range.clone()]);
+        && (is_secret(name.class, place, value)
+            || name.class == Class::Uuid && is_of_app_role(bytes, name, &range));
     is_secret.then_some(range)
+}
+
+/// Whether a `secret_id` is that of an AppRole of Vault, which may be any text: the member before or
+/// behind it belongs to one too. Vault writes members in alphabetical order.
+fn is_of_app_role(bytes: &[u8], name: &Name, value: &Range<usize>) -> bool {
+    let Some((quote, _)) = Quote::at(bytes, name.range.end) else { return false };
+    let own = |at: usize| Quote::at(bytes, at).filter(|(found, _)| *found == quote);
+    let behind = || {
+        let comma = text::skip_blanks(bytes, own(value.end)?.1);
+        let next = text::skip_blanks(bytes, comma + 1);
+        let key = (bytes.get(comma) == Some(&b',')).then(|| own(next))??.1;
+        Some(&bytes[key..])
+    };
+    let before = || {
+        let opening = |inside: usize| inside.checked_sub(quote.escapes + 1);
+        let comma = bytes[..opening(name.range.start)?].trim_ascii_end().strip_suffix(b",")?;
+        let value = quote.string_before(bytes, comma.trim_ascii_end().len())?;
+        let colon = bytes[..opening(value.start)?].trim_ascii_end().strip_suffix(b":")?;
+        Some(&bytes[quote.string_before(bytes, colon.trim_ascii_end().len())?])
+    };
+    let is_role = before() == Some(b"role_id")
+        || behind().is_some_and(|key| {
+            key.starts_with(b"role_id") || key.starts_with(b"secret_id_accessor")
+        });
+    is_role && !names::is_masked(&bytes[value.clone()])
 }
 
 /// The credentials behind `Bearer` and the like. An unquoted value ends with the scheme, and the
