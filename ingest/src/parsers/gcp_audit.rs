@@ -27,7 +27,7 @@ use record::{Answer, AuditLog, Body, Delegation, Labels, LogEntry, Metadata, Pol
 use record::{RequestMetadata, ServiceData};
 use serde::Deserialize;
 use std::fmt::Write;
-use telltale_schema::time::{Micros, SECOND, parse_instant};
+use telltale_schema::time::{Micros, SECOND, UNKNOWN, parse_instant};
 use telltale_schema::{Event, Events, Kind, Outcome};
 
 const LOG: &str = "gcp_audit";
@@ -106,9 +106,13 @@ impl LogEntry<'_> {
             return Err(json::Error::message(format_args!("`protoPayload` is a `{other}`")));
         }
         let caller = audit.request_metadata.get();
-        let event_time = self.event_time(caller).ok_or_else(|| {
-            json::Error::message("no time: neither `timestamp` nor `receiveTimestamp` is one")
-        })?;
+        let event_time = match self.event_time(caller) {
+            Some(at) => at,
+            None if audit.method_name.get().is_none() => {
+                return Err(json::Error::message("no audit entry: neither a time nor a method"));
+            }
+            None => UNKNOWN,
+        };
 
         let who = audit.authentication_info.get();
         let email = who.and_then(|who| who.principal_email.get());

@@ -7,7 +7,8 @@
 //! Who acted is `auth.entity_id`, else `auth.display_name`. Accessors and tokens are HMACed by
 //! Vault with a salt of the audit device, so they are ids within one device. The accessor is
 //! preferred, and a login's `issued_credential_id` is the `credential_id` of what follows.
-//! An AppRole's secret id, HMACed too, is the credential of its login. Vault reports no latency.
+//! An AppRole's secret id, HMACed too, is the credential of its login; one in clear, which a device
+//! with `log_raw` writes and a role may choose as it likes, is none. Vault reports no latency.
 //! <https://developer.hashicorp.com/vault/docs/audit/schema>
 
 mod call;
@@ -21,8 +22,8 @@ use crate::value::{address, content_id, event_id};
 use call::Call;
 use failure::Failure;
 use memchr::memmem;
-use record::{Auth, Entry, LoginData, MintedData, known};
-use telltale_schema::time::{SECOND, parse_instant};
+use record::{Auth, Entry, LoginData, MintedData, hidden, known};
+use telltale_schema::time::{SECOND, UNKNOWN, parse_instant};
 use telltale_schema::{Event, Events, Kind, Outcome, PrincipalKind};
 
 const LOG: &str = "hashicorp_vault_audit";
@@ -75,11 +76,16 @@ impl Entry<'_> {
     /// Errors: why the record is no event.
     fn append_to(&self, record: &str, events: &mut dyn Events) -> Result<(), String> {
         let entry_type = self.kind.get().ok_or("`type` is missing")?;
-        let time = self.time.get().ok_or("`time` is missing")?;
-        let event_time =
-            parse_instant(time).ok_or_else(|| format!("`time` is not RFC 3339: {time:?}"))?;
-
         let (request, response, auth) = (&self.request, &self.response, &self.auth);
+        let event_time = match self.time.get() {
+            Some(time) => {
+                parse_instant(time).ok_or_else(|| format!("`time` is not RFC 3339: {time:?}"))?
+            }
+            None if request.path.get().is_none() => {
+                return Err("neither `time` nor `request.path` is there".to_owned());
+            }
+            None => UNKNOWN,
+        };
         let mount_type = request.mount_type.get().or_else(|| response.mount_type.get());
         let call = Call {
             path: request.path.get().unwrap_or_default(),
@@ -168,7 +174,7 @@ impl Entry<'_> {
         let (auth, request) = (&self.auth, &self.request);
         if meaning == Kind::Authentication {
             // The `auth` of a login is the token that it gives, not one that was presented.
-            let secret_id = known(&login.secret_id);
+            let secret_id = hidden(&login.secret_id);
             return (secret_id, secret_id.map(|_| "secret_id"));
         }
         let id = known(&auth.accessor)
@@ -215,8 +221,9 @@ impl Entry<'_> {
             [&auth.accessor, &wrap.wrapped_accessor, &auth.client_token].into_iter().find_map(known)
         };
         let lease = || {
-            let data = [&minted.secret_id, &minted.secret_id_accessor, &minted.access_key];
+            let data = [&minted.secret_id_accessor, &minted.access_key];
             known(&self.response.secret.lease_id)
+                .or_else(|| hidden(&minted.secret_id))
                 .or_else(|| data.into_iter().find_map(known))
                 .or_else(|| known(&minted.serial_number))
                 .or_else(|| known(&wrap.accessor))

@@ -6,7 +6,8 @@
 //! an event of its own here, so that a request that was never answered is not lost. The first one,
 //! `RequestReceived`, knows no outcome. `operation` is the `verb`, `service` the API group (`core`
 //! for the unnamed one), `resource` is `namespace/resource/name/subresource` with what there is of
-//! it, or the path of a URL that is no resource. Events of 2017 have `timestamp` alone.
+//! it, or the path of a URL that is no resource. Events of 2017 have `timestamp` alone, and some that
+//! were shared have no time at all.
 //!
 //! Whom a caller acted as is `impersonatedUser`. A caller that may not has none: whom it asked for
 //! stands in `responseStatus.message`, be it a user, a service account, a node or a group.
@@ -27,7 +28,7 @@ use memchr::memmem;
 use principal::credential;
 use record::{Annotations, AuditEvent, ObjectRef, ResponseStatus, User};
 use std::fmt::Write;
-use telltale_schema::time::{Micros, parse_instant};
+use telltale_schema::time::{Micros, UNKNOWN, parse_instant};
 use telltale_schema::{Event, EventId, Events, Kind, Outcome, PrincipalKind};
 
 const LOG: &str = "kubernetes_audit";
@@ -122,13 +123,11 @@ impl AuditEvent<'_> {
         let event_time = received
             .or_else(|| self.timestamp.get().and_then(parse_instant))
             .or_else(created)
-            .or_else(staged)
-            .ok_or_else(|| {
-                json::Error::message(
-                    "no time: none of `requestReceivedTimestamp`, `timestamp`, \
-                     `metadata.creationTimestamp` and `stageTimestamp` is one",
-                )
-            })?;
+            .or_else(staged);
+        if event_time.is_none() && asked.is_none() {
+            return Err(json::Error::message("no audit event: neither a time nor a request"));
+        }
+        let event_time = event_time.unwrap_or(UNKNOWN);
 
         let user = self.user.get();
         let extra = user.and_then(|user| user.extra.get());

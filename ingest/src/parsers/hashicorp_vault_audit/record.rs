@@ -167,3 +167,9 @@ pub(super) struct MintedData<'a> {
 pub(super) fn known<'t>(text: &'t Text<'_>) -> Option<&'t str> {
     text.get().filter(|text| text.bytes().any(|byte| byte != b'*'))
 }
+
+/// The same of a secret that Vault or an earlier redaction has replaced by a hash.
+pub(super) fn hidden<'t>(text: &'t Text<'_>) -> Option<&'t str> {
+    let is_hash = |text: &&str| text.starts_with("hmac-") || text.starts_with("redacted:");
+    known(text).filter(is_hash)
+}
