@@ -6,10 +6,10 @@ use crate::json::{self, Raw, Text};
 use crate::parsers::recognise;
 use crate::redact::{Redactor, decode_base64};
 use telltale_schema::Micros;
-use telltale_schema::time::{format_instant, parse_instant};
+use telltale_schema::time::{format_instant, parse_lenient};
 
 /// Keys under which exporters put somebody else's record, the one to look under first first.
-const ENVELOPES: [&str; 41] = [
+const ENVELOPES: [&str; 47] = [
     "_raw",
     "_source",
     "CloudTrailEvent",
@@ -51,6 +51,12 @@ const ENVELOPES: [&str; 41] = [
     "text",
     "structured",
     "MESSAGE",
+    "aws",
+    "gcp",
+    "full_log",
+    "logs",
+    "jsonPayload",
+    "textPayload",
 ];
 
 /// Envelopes and arrays in one another that are looked into: an answer of Elasticsearch is
@@ -98,6 +104,14 @@ impl<'r> Opener<'r> {
     }
 }
 
+/// The time that an envelope says, as text or as a number since 1970.
+fn instant(time: Raw<'_>) -> Option<Micros> {
+    match time.0.starts_with('"') {
+        true => parse_lenient(time.read::<Text<'_>>().ok()?.get()?),
+        false => parse_lenient(time.0),
+    }
+}
+
 /// What a text is at its outermost level.
 #[derive(PartialEq, Eq)]
 enum Holds {
@@ -126,7 +140,10 @@ impl Opening<'_> {
         let mut inside: [Option<Raw<'_>>; ENVELOPES.len()] = [None; _];
         let mut time = None;
         let end = json::members(record, |key, value| match key {
-            "time" | "@timestamp" => time = Some(value),
+            // Docker and Elastic; CloudWatch and Loki; Fluent Bit; Splunk; the journal.
+            "time" | "@timestamp" | "timestamp" | "date" | "_time" | "__REALTIME_TIMESTAMP" => {
+                time = time.or_else(|| instant(value));
+            }
             _ => {
                 if let Some(rank) = ENVELOPES.iter().position(|envelope| *envelope == key) {
                     inside[rank].get_or_insert(value);
@@ -136,8 +153,7 @@ impl Opening<'_> {
         if end.is_some_and(|end| end < record.trim_ascii_end().len()) {
             return Holds::Several;
         }
-        let time = time.and_then(|time| time.read::<Text<'_>>().ok());
-        let at = time.and_then(|time| parse_instant(time.get()?)).or(at);
+        let at = time.or(at);
         let before = self.found.len();
         for value in inside.into_iter().flatten() {
             self.value(value, at, depth);
@@ -283,6 +299,11 @@ mod tests {
             format!(r#"{{"@timestamp":"x","body":{{"text":{text}}},"attributes":{{}}}}"#),
             format!(r#"{{"body":{{"structured":{RECORD}}}}}"#),
             format!(r#"{{"PRIORITY":"6","_COMM":"vault","MESSAGE":{text}}}"#),
+            format!(r#"{{"integration":"aws","aws":{RECORD}}}"#),
+            format!(r#"{{"agent":{{"id":"1"}},"full_log":{text},"data":{{"aws":{{"x":1}}}}}}"#),
+            format!(r#"{{"insertId":"1","jsonPayload":{{"message":{text}}}}}"#),
+            format!(r#"{{"insertId":"1","textPayload":{text}}}"#),
+            format!(r#"{{"logs":[{RECORD}]}}"#),
             format!(
                 r#"{{"log":{}}}"#,
                 quoted(&format!("2026-05-06T07:08:09Z stdout F {RECORD}\n"))
@@ -340,6 +361,17 @@ mod tests {
         assert_eq!(log("2026-05-06T07:08:09.5Z", line), [dated.as_str()]);
         assert_eq!(log("2026-05-06T09:00:00Z", &dated), [dated.as_str()]);
         assert_eq!(log("yesterday", line), [line]);
+        for envelope in [
+            r#"{"timestamp":1778051289500,"message":"LINE"}"#,
+            r#"{"logEvents":[{"id":"1","timestamp":1778051289500,"message":"LINE"}]}"#,
+            r#"{"date":1778051289.5,"log":"LINE"}"#,
+            r#"{"_time":"1778051289.500","_raw":"LINE"}"#,
+            r#"{"__REALTIME_TIMESTAMP":"1778051289500000","MESSAGE":"LINE"}"#,
+            r#"{"line":"LINE","timestamp":"2026-05-06T07:08:09.5Z"}"#,
+            r#"{"time":1778051289.5,"event":"LINE"}"#,
+        ] {
+            assert_eq!(opened(&envelope.replace("LINE", line)), [dated.as_str()], "{envelope}");
+        }
     }
 
     #[test]

@@ -355,6 +355,16 @@ fn a_long_beginning_does_not_hide_what_comes() {
 }
 
 #[test]
+fn records_of_another_log_are_no_chatter_of_the_parser_that_was_named() {
+    let read = read_as(lines(okta, 2).as_bytes(), parsers::by_name("clearml"), true);
+    assert!(read.events.is_empty());
+    assert_eq!(read.rejects, ["2×1: it is of okta_system_log"]);
+    let chatter = format!("{}{{\"a\":1}}\nand so on\n", lines(agent, 1));
+    let read = read_as(chatter.as_bytes(), parsers::by_name("clearml"), true);
+    assert_eq!((read.events.len(), read.rejects.len()), (1, 0));
+}
+
+#[test]
 fn where_nothing_is_recognised_is_one_remark() {
     let sources = r#"{"took":1,"hits":{"hits":[{"_source":{"x":1}},{"_source":{"x":2}}]}}"#;
     for text in [

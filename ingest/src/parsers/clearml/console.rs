@@ -101,6 +101,14 @@ enum Said<'a> {
     Running {
         task: &'a str,
     },
+    /// The agent of a Kubernetes cluster has taken it.
+    Pulling {
+        task: &'a str,
+    },
+    /// It has made a pod for it.
+    Scheduling {
+        task: &'a str,
+    },
     /// `ending` is `exit status <n>` or `user aborted`.
     Done {
         task: &'a str,
@@ -158,6 +166,7 @@ impl<'a> Said<'a> {
             b't' => pulled(text),
             b'R' => running(text),
             b'D' => done(text),
+            b'P' | b'K' => glue(text),
             b'E' if text.starts_with("Executing") => {
                 let task = text.strip_prefix("Executing task id [")?.strip_suffix("]:")?;
                 is_id(task).then_some(Self::Executing { task })
@@ -194,6 +203,14 @@ impl<'a> Said<'a> {
             Self::Running { task } => Event {
                 resource: Some(task),
                 ..event(Kind::AgentTask, "Running task", Outcome::Unknown)
+            },
+            Self::Pulling { task } => Event {
+                resource: Some(task),
+                ..event(Kind::AgentTask, "Pulling task", Outcome::Success)
+            },
+            Self::Scheduling { task } => Event {
+                resource: Some(task),
+                ..event(Kind::AgentTask, "Kubernetes scheduling task", Outcome::Unknown)
             },
             Self::Executing { task } => Event {
                 resource: Some(task),
@@ -287,6 +304,22 @@ fn running(text: &str) -> Option<Said<'_>> {
     }
     let task = text.strip_prefix("Running task '")?.strip_suffix('\'')?;
     is_id(task).then_some(Said::Running { task })
+}
+
+/// What the agent of a Kubernetes cluster says: `Pulling task <id> launching on kubernetes cluster`,
+/// `Pushing task <id> into temporary pending queue`, `Kubernetes scheduling task id=<id>…`.
+fn glue(text: &str) -> Option<Said<'_>> {
+    if let Some(rest) = text.strip_prefix("Pulling task ") {
+        let task = rest.strip_suffix(" launching on kubernetes cluster")?;
+        return is_id(task).then_some(Said::Pulling { task });
+    }
+    if let Some(rest) = text.strip_prefix("Pushing task ") {
+        let task = rest.strip_suffix(" into temporary pending queue")?;
+        return is_id(task).then_some(Said::Banner);
+    }
+    let rest = text.strip_prefix("Kubernetes scheduling task id=")?;
+    let task = rest.split(|letter: char| !letter.is_ascii_hexdigit() && letter != '*').next()?;
+    is_id(task).then_some(Said::Scheduling { task })
 }
 
 /// `DONE: Running task '<id>', exit status <n>` or `DONE: Running task '<id>' (user aborted)`
@@ -401,6 +434,10 @@ mod tests {
             format!("task {TASK} pulled from {TASK} by worker node:gpu0,1"),
             format!("DONE: Running task '{TASK}', exit status 137"),
             format!("Error: Could not login as the user 'u1' for the task '{TASK}', skipping"),
+            format!("Pulling task {TASK} launching on kubernetes cluster"),
+            format!("Pushing task {TASK} into temporary pending queue"),
+            format!("Kubernetes scheduling task id={TASK} on pod=clearml-id-{TASK}"),
+            format!("May 12 10:00:00 node1 clearml-agent[7]: Running task '{TASK}'"),
             "Loaded administrator vault for user u1: defaults".to_owned(),
             "clearml_agent: ERROR: Failed getting token (error 401 from http://a): no".to_owned(),
             "clearml_agent: ERROR: Apiserver does not support --use-owner-token option".to_owned(),
@@ -415,6 +452,8 @@ mod tests {
             "What a ClearML agent writes to its console, and one line of the API server's log.",
             "task 1 pulled from 2 by worker 3",
             "Running task 'build'",
+            "Pulling task 7 launching on kubernetes cluster",
+            "Kubernetes scheduling task id=build",
             "Received new token",
             "2024-05-12 10:00:00,123 - billing.session - INFO - Received new token",
             "Action failed <mount>: no such device (retry)",

@@ -2,7 +2,7 @@
 //! a gateway in front of the server, whose header names tell it.
 //!
 //! - Agent: no identity but the worker's and no time of its own. A line without a time takes that
-//!   of its envelope (Docker's `{"log":…,"time":…}`), of the last line that had one, else the time of
+//!   of its envelope (Docker's `{"log":…,"time":…}`, CloudWatch's `timestamp`), of the last line that had one, else the time of
 //!   reading; its event id is where it stands. The
 //!   worker is remembered from `pulled … by worker` and `agent.worker_id`, by task where it is
 //!   known; a worker that serves (`<worker>:service:<task>`) keeps the task in `session_id`.
@@ -68,7 +68,16 @@ impl Parser for ClearMl {
             if record.starts_with('{') {
                 match json::from_str::<gateway::Facts<'_>>(record) {
                     Ok(facts) if facts.has_header => facts.append_to(&place, events),
-                    Ok(_) => payload.pass_over(number, rejects),
+                    Ok(_) => match super::recognise(record).filter(|own| own.name() != LOG) {
+                        Some(other) => {
+                            payload.refuse(
+                                number,
+                                format_args!("it is of {}", other.name()),
+                                rejects,
+                            );
+                        }
+                        None => payload.pass_over(number, rejects),
+                    },
                     Err(cause) => payload.refuse(number, cause, rejects),
                 }
                 continue;

@@ -16,7 +16,7 @@ pub(super) fn append(text: &str, at: Micros, place: &Place<'_>, events: &mut dyn
             error_code: Some(code),
             ..Event::new(LOG, at)
         }),
-        (None, None) => None,
+        (None, None) => fixed_user(text, at),
     };
     if let Some(event) = event {
         events.push(&Event {
@@ -118,6 +118,30 @@ fn token_failure(text: &str) -> Option<(Option<&str>, &str)> {
         text[start..].split([',', ' ']).next().filter(|value| !value.is_empty())
     };
     Some((value("endpoint=").or_else(|| value("action=")), code))
+}
+
+/// What a server does at its start to the users of its configuration: `Creating user: <name>`,
+/// `Resetting credentials for existing user <id> (<name>)`.
+fn fixed_user(text: &str, at: Micros) -> Option<Event<'_>> {
+    let (kind, operation, user) = match text.strip_prefix("Creating user: ") {
+        Some(name) => (Kind::IdentityChanged, "Creating user", name),
+        None => {
+            let (what, user) = text.split_once(" credentials for existing user ")?;
+            let user = user.split_once(" (").map_or(user, |(id, _)| id);
+            match what {
+                "Resetting" => (Kind::CredentialRotated, "Resetting credentials", user),
+                "Revoking" => (Kind::CredentialRevoked, "Revoking credentials", user),
+                _ => return None,
+            }
+        }
+    };
+    Some(Event {
+        kind,
+        operation: Some(operation),
+        outcome: Outcome::Success,
+        target_id: Some(user.trim()).filter(|user| !user.is_empty()),
+        ..Event::new(LOG, at)
+    })
 }
 
 /// What an endpoint (`service.action`) is about.
