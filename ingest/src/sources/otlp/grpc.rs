@@ -3,6 +3,7 @@
 
 use super::{Otlp, delivery, told};
 use crate::sources::delivery::Refusal;
+use crate::sources::http::is_admitted;
 use crate::sources::tls::Incoming;
 use bytes::{Buf, Bytes};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
@@ -59,8 +60,7 @@ impl Otlp {
 /// The request, where it shows one of the tokens or none is asked for.
 fn admitted(tokens: &[String], request: Request<()>) -> Result<Request<()>, Status> {
     let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-    let token = shown.and_then(|text| text.split_once(' ')).map(|(_, token)| token.trim());
-    match tokens.is_empty() || token.is_some_and(|it| crate::sources::http::is_one_of(tokens, it)) {
+    match is_admitted(tokens, shown) {
         true => Ok(request),
         false => Err(Status::unauthenticated("send `authorization: Bearer TOKEN`")),
     }
@@ -186,6 +186,28 @@ mod tests {
         let status = answer.headers().get("grpc-status");
         let status = status.map(|status| status.to_str().unwrap().to_owned());
         (status, to_bytes(Body::new(answer.into_body()), 1 << 20).await.unwrap())
+    }
+
+    #[test]
+    fn a_token_counts_behind_the_schemes_that_http_knows() {
+        let tokens = ["a-token".to_owned()];
+        let is_admitted = |shown: &str| {
+            let mut request = Request::new(());
+            request.metadata_mut().insert("authorization", shown.parse().unwrap());
+            admitted(&tokens, request).is_ok()
+        };
+        for (shown, expected) in [
+            ("Bearer a-token", true),
+            ("bearer  a-token", true),
+            ("Basic dXNlcjphLXRva2Vu", true),
+            ("Digest a-token", false),
+            ("Bearer another", false),
+            ("a-token", false),
+        ] {
+            assert_eq!(is_admitted(shown), expected, "{shown}");
+        }
+        assert!(admitted(&tokens, Request::new(())).is_err());
+        assert!(admitted(&[], Request::new(())).is_ok());
     }
 
     #[tokio::test]
