@@ -68,6 +68,14 @@ impl Files {
             }
         }
         all.files = files.into_iter().collect();
+        if paths.len() > 1 {
+            // The same file under another name.
+            let mut known = BTreeSet::new();
+            all.files.retain(|file| {
+                let place = fs::canonicalize(&file.path);
+                known.insert(place.unwrap_or_else(|_| file.path.clone()))
+            });
+        }
         Ok(all)
     }
 
@@ -186,6 +194,7 @@ mod tests {
         assert_eq!(names(std::slice::from_ref(&root)), ["a/x.json.gz", "a/y.log", "b.json"]);
         assert_eq!(names(&[format!("{root}/**/*.json*")]), ["a/x.json.gz", "b.json"]);
         assert_eq!(names(&[format!("{root}/b.json"), root.clone()]).len(), 3);
+        assert_eq!(names(&[format!("{root}/a/../b.json"), format!("{root}/b.json")]).len(), 1);
         for absent in ["none", "b.json/none"] {
             let path = format!("{root}/{absent}");
             assert!(matches!(Files::expand(&[path]), Err(SourceError::Missing(_))));
