@@ -23,8 +23,10 @@ use datafusion::prelude::{Expr, SessionConfig, SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
 use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake_core::kernel::{Action, PrimitiveType, StructType, Transaction};
+use deltalake_core::kernel::transaction::{
+    CommitBuilder, CommitProperties, FinalizedCommit, TransactionError,
+};
+use deltalake_core::kernel::{Action, Add, PrimitiveType, StructType, Transaction};
 use deltalake_core::logstore::{
     LogStore, LogStoreFactory, ObjectStoreFactory, ObjectStoreRef, StorageConfig, default_logstore,
     logstore_factories, object_store_factories,
@@ -230,27 +232,36 @@ impl LakeTable {
         let threads = Arc::clone(&self.threads);
         threads.block_on(async {
             let files = files.0.close().await.map_err(lake)?;
-            let version = i64::try_from(entry).unwrap_or(i64::MAX);
-            let properties = CommitProperties::default()
-                .with_application_transaction(Transaction::new(APPLICATION, version));
-            let names = self.partitions.iter().map(ToString::to_string).collect::<Vec<_>>();
-            let operation = DeltaOperation::Write {
-                mode: SaveMode::Append,
-                partition_by: (!names.is_empty()).then_some(names),
-                predicate: None,
-            };
-            let committed = CommitBuilder::from(properties)
-                .with_actions(files.into_iter().map(Action::Add).collect())
-                .build(
-                    Some(self.table.snapshot().map_err(lake)?),
-                    self.table.log_store(),
-                    operation,
-                )
-                .await
-                .map_err(lake)?;
-            self.table.state = Some(committed.snapshot());
+            let mut committed = self.put(&files, entry).await;
+            if let Err(DeltaTableError::Transaction {
+                source: TransactionError::CommitConflict(_),
+            }) = committed
+            {
+                // Days were deleted since the table was last looked at; rows that are added do not
+                // depend on any that were there.
+                self.table.update_state().await.map_err(lake)?;
+                committed = self.put(&files, entry).await;
+            }
+            self.table.state = Some(committed.map_err(lake)?.snapshot());
             Ok(())
         })
+    }
+
+    /// One attempt at a commit of files on the table as it was last looked at.
+    async fn put(&self, files: &[Add], entry: u64) -> DeltaResult<FinalizedCommit> {
+        let version = i64::try_from(entry).unwrap_or(i64::MAX);
+        let properties = CommitProperties::default()
+            .with_application_transaction(Transaction::new(APPLICATION, version));
+        let names = self.partitions.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Append,
+            partition_by: (!names.is_empty()).then_some(names),
+            predicate: None,
+        };
+        CommitBuilder::from(properties)
+            .with_actions(files.iter().cloned().map(Action::Add).collect())
+            .build(Some(self.table.snapshot()?), self.table.log_store(), operation)
+            .await
     }
 
     /// Gives up files that are not to be committed.

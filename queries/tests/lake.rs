@@ -132,6 +132,19 @@ fn what_is_written_piece_by_piece_is_one_commit_or_none() {
 }
 
 #[test]
+fn days_that_are_deleted_meanwhile_are_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = open(folder.path());
+    table.append(plain(vec![synthetic("aws_cloudtrail", 100, 0)]), 1).unwrap();
+    let mut other = open(folder.path());
+    assert!(other.forget(&[], Some(4_102_444_800_000_000)).unwrap() > 0);
+    table.append(plain(vec![synthetic("okta_system_log", 50, 0)]), 2).unwrap();
+    assert_eq!(table.flushed().unwrap(), 2);
+    let left = ids(&table);
+    assert_eq!((left.len(), left.values().max()), (50, Some(&1)));
+}
+
+#[test]
 fn what_a_killed_process_left_behind_goes() {
     let folder = tempfile::tempdir().unwrap();
     let mut table = open(folder.path());
