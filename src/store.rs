@@ -2,11 +2,12 @@
 
 use crate::journal::disk::Folder;
 use crate::journal::tables::{self, Numbered};
-use crate::journal::{DeadLetter, Entry, Ledger, Reader};
+use crate::journal::{DeadLetter, Entry, Ledger, Reader, check_tail};
 use crate::service::lake::Lake;
 use crate::service::{journal_folder, snapshot};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use telltale_queries::lake::LakeSnapshot;
 use telltale_queries::{Table, Tables};
@@ -49,13 +50,17 @@ pub struct Accounts {
 impl Store {
     /// Errors: a folder that is none of a service.
     pub fn open(data: &Path) -> Result<Self> {
-        if !journal_folder(data).is_dir() {
-            bail!(
+        let journal = journal_folder(data);
+        match std::fs::metadata(&journal) {
+            Ok(found) if found.is_dir() => Ok(Self { data: data.to_owned() }),
+            Err(cause) if cause.kind() != ErrorKind::NotFound => {
+                Err(cause).with_context(|| format!("cannot look into `{}`", journal.display()))
+            }
+            _ => bail!(
                 "`{}` is no data folder: it has no `journal`; `telltale run --data` makes one",
                 data.display()
-            );
+            ),
         }
-        Ok(Self { data: data.to_owned() })
     }
 
     fn disk(&self) -> Folder {
@@ -63,15 +68,19 @@ impl Store {
     }
 
     /// The journal from its first entry on.
+    ///
+    /// Errors: damage in its last segment, which would end it for a reader.
     pub fn journal(&self) -> Result<Reader> {
-        Ok(Reader::open(&self.disk(), 1)?)
+        let disk = self.disk();
+        check_tail(&disk)?;
+        Ok(Reader::open(&disk, 1)?)
     }
 
     /// What is there now.
     pub fn view(&self) -> Result<View> {
         // Opened before the lake is looked at: what a running service moves there meanwhile is in
         // both, and passed over here.
-        let (mut heads, mut events) = (self.journal()?, self.journal()?);
+        let (mut heads, mut events) = (self.journal()?, Reader::open(&self.disk(), 1)?);
         let lake = Lake::open_existing(&self.data)?;
         let [events_flushed, findings_flushed, dead_letters_flushed] = match &lake {
             Some(lake) => lake.flushed()?,

@@ -347,6 +347,38 @@ impl Journal {
     }
 }
 
+/// Looks whether the last segment, which may still be written, hides entries that were acknowledged
+/// behind one that cannot be read.
+///
+/// Errors: that it does, and what cannot be read.
+pub fn check_tail(disk: &dyn Disk) -> Result<(), JournalError> {
+    let Some(found) = damage_in_tail(disk)? else { return Ok(()) };
+    // What is written while it is read may be seen in part, and what follows it as a whole: then it
+    // is whole the next time.
+    if damage_in_tail(disk)?.as_ref() != Some(&found) {
+        return Ok(());
+    }
+    let (segment, offset, number) = found;
+    Err(JournalError::Damaged { segment, offset, number })
+}
+
+/// Segment, byte and number of the entry in the last segment that cannot be read though it was
+/// acknowledged.
+fn damage_in_tail(disk: &dyn Disk) -> Result<Option<(String, u64, u64)>, JournalError> {
+    let names = disk.list().map_err(|cause| io_error("list", "", cause))?;
+    let last = names.into_iter().filter_map(|name| Some((base_of(&name)?, name))).max();
+    let Some((base, segment)) = last else { return Ok(None) };
+    let mut bytes = Vec::new();
+    match disk.read(&segment).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        // It was dropped meanwhile, for newer ones.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|cause| io_error("read", &segment, cause))?,
+    };
+    let Some((end, number)) = sound_part(&bytes, base) else { return Ok(None) };
+    let hides = hides_acknowledged(&bytes[end..], number);
+    Ok(hides.then_some((segment, end as u64, number)))
+}
+
 /// Removes segments that hold nothing after entry `last`; the newest stays in any case.
 pub fn drop_segments(disk: &dyn Disk, last: u64) -> Result<usize, JournalError> {
     let names = disk.list().map_err(|cause| io_error("list", "", cause))?;

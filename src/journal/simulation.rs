@@ -352,6 +352,7 @@ fn a_journal_goes_on_behind_files_that_were_moved_away() {
         assert_eq!(journal.append([vec![b"more".as_slice()]]).unwrap(), begun);
     }
     assert_eq!(read_all(&disk).into_keys().collect::<Vec<_>>(), [1, 2, 3, 11, 12]);
+    super::check_tail(&disk).unwrap();
     // Another that goes is missed all the same.
     disk.remove(&disk.list().unwrap()[1]).unwrap();
     let mut reader = Reader::open(&disk, 1).unwrap();
@@ -370,8 +371,10 @@ fn damage_of_what_was_acknowledged_is_said_and_not_cut_off() {
         let file = state.files.values_mut().next().unwrap();
         file.seen[super::FRAMES_AT + super::FRAME_HEAD] ^= 1;
     });
+    let of_reader = super::check_tail(&disk).unwrap_err().to_string();
     let error = Journal::open(Arc::new(disk), 1 << 20).err().unwrap().to_string();
     assert!(error.contains("damaged at byte 4096, where entry 1 belongs"), "{error}");
+    assert_eq!(of_reader, error);
 }
 
 #[test]
