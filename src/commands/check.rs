@@ -7,6 +7,7 @@ use crate::config::{
 use crate::service::sources::{kafka_of, objects_of, tail_of, tokens};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
@@ -31,12 +32,13 @@ impl Check {
             if sources.is_empty() { "http and otlp_grpc".to_owned() } else { sources.join(", ") };
         let lake =
             config.lake.url.as_ref().map_or(String::new(), |url| format!(", lake at `{url}`"));
-        anstream::println!(
+        writeln!(
+            anstream::stdout(),
             "sound: data in `{}`{lake}, sources {sources}, {} detectors, {} sinks",
             config.service.data.display(),
             config.detectors()?.len(),
             config.sink.len()
-        );
+        )?;
         Ok(Ending::Nothing)
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use telltale_queries::{OutputFormat, QueryStream};
 
@@ -102,17 +102,17 @@ impl Retry {
             }
             texts.entry(parser.unwrap_or_else(|| "auto".to_owned())).or_default().push(text);
         }
-        let mut total = Told::default();
+        let (mut total, mut out) = (Told::default(), anstream::stdout());
         let outcome = texts.iter().try_for_each(|(parser, texts)| {
             let mut own = Told::default();
             let outcome = self.send_all(parser, texts, &mut own);
-            anstream::println!("{parser}: {own}");
+            writeln!(out, "{parser}: {own}")?;
             total.add(&own);
             outcome
         });
-        anstream::println!("in total: {total}");
+        writeln!(out, "in total: {total}")?;
         if cut > 0 {
-            anstream::println!("{cut} were longer than is kept of one and were not tried");
+            writeln!(out, "{cut} were longer than is kept of one and were not tried")?;
         }
         let unsent = texts.values().map(Vec::len).sum::<usize>() as u64 - total.sent;
         outcome.with_context(|| format!("{unsent} were not sent"))?;

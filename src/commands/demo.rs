@@ -35,8 +35,13 @@ pub struct Demo {
     days: u32,
 
     /// Seconds that a simulated day takes; 0 is as fast as it goes
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.5, value_parser = seconds)]
     day_secs: f64,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0);
+    seconds.ok_or_else(|| "it is no number of seconds".to_owned())
 }
 
 impl Demo {

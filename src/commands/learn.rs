@@ -11,6 +11,7 @@ use crate::service::{hold, journal_folder};
 use crate::store::Store;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -112,13 +113,14 @@ impl Learn {
             &mut anstream::AutoStream::auto(std::io::stderr().lock()),
             &rejects,
         )?;
-        anstream::println!(
+        writeln!(
+            anstream::stdout(),
             "learnt from {} events, {} of them held by `{}`; {} findings in them are told to nobody",
             thousands(timeline.len() as u64),
             thousands(held),
             data.display(),
             engine.findings().len(),
-        );
+        )?;
         Ok(Ending::Nothing)
     }
 }

@@ -94,10 +94,10 @@ impl Parse {
             &mut anstream::AutoStream::auto(io::stderr().lock()),
             &intake.rejects,
         )?;
-        Ok(if progress.stop.load(Ordering::Relaxed) {
-            Ending::Interrupted
-        } else {
-            Ending::Nothing
-        })
+        if progress.stop.load(Ordering::Relaxed) {
+            anstream::eprintln!("telltale: interrupted; what is written is a part of the input");
+            return Ok(Ending::Interrupted);
+        }
+        Ok(Ending::Nothing)
     }
 }

@@ -65,6 +65,9 @@ impl Query {
             &intake.rejects,
         )?;
         let stopped = progress.stop.load(Ordering::Relaxed) && !enough;
+        if stopped {
+            anstream::eprintln!("telltale: interrupted; the answer is about a part of the input");
+        }
         Ok(if stopped { Ending::Interrupted } else { Ending::Nothing })
     }
 

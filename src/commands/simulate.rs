@@ -110,16 +110,18 @@ impl Simulate {
             }
         }
         labels.flush()?;
+        let mut out = anstream::stdout();
         for (log, (mut file, lines)) in files {
             file.flush().with_context(|| at(&logs))?;
-            anstream::println!("{log:24} {:>12} records", thousands(lines));
+            writeln!(out, "{log:24} {:>12} records", thousands(lines))?;
         }
-        anstream::println!(
+        writeln!(
+            out,
             "{:24} {:>12} of them malicious, labelled in {}",
             "",
             thousands(malicious),
             self.folder.join("labels.jsonl").display()
-        );
+        )?;
         Ok(Ending::Nothing)
     }
 }
