@@ -96,9 +96,10 @@ fn is_of_app_role(bytes: &[u8], name: &Name, value: &Range<usize>) -> bool {
     let own = |at: usize| Quote::at(bytes, at).filter(|(found, _)| *found == quote);
     let behind = || {
         let comma = text::skip_blanks(bytes, own(value.end)?.1);
-        let next = text::skip_blanks(bytes, comma + 1);
-        let key = (bytes.get(comma) == Some(&b',')).then(|| own(next))??.1;
-        Some(&bytes[key..])
+        if bytes.get(comma) != Some(&b',') {
+            return None;
+        }
+        Some(&bytes[own(text::skip_blanks(bytes, comma + 1))?.1..])
     };
     let before = || {
         let opening = |inside: usize| inside.checked_sub(quote.escapes + 1);
