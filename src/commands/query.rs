@@ -64,11 +64,11 @@ impl Query {
             &mut anstream::AutoStream::auto(io::stderr().lock()),
             &intake.rejects,
         )?;
-        let stopped = progress.stop.load(Ordering::Relaxed) && !enough;
-        if stopped {
+        if progress.stop.load(Ordering::Relaxed) && !enough {
             anstream::eprintln!("telltale: interrupted; the answer is about a part of the input");
+            return Ok(Ending::Interrupted);
         }
-        Ok(if stopped { Ending::Interrupted } else { Ending::Nothing })
+        Ok(Ending::Nothing)
     }
 
     /// Asks a data folder: `events`, `findings` and `dead_letters`.

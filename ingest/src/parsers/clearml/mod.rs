@@ -2,10 +2,10 @@
 //! a gateway in front of the server, whose header names tell it.
 //!
 //! - Agent: no identity but the worker's and no time of its own. A line without a time takes that
-//!   of its envelope (Docker's `{"log":…,"time":…}`, CloudWatch's `timestamp`), of the last line that had one, else the time of
-//!   reading; its event id is where it stands. The
-//!   worker is remembered from `pulled … by worker` and `agent.worker_id`, by task where it is
-//!   known; a worker that serves (`<worker>:service:<task>`) keeps the task in `session_id`.
+//!   of its envelope (Docker's `{"log":…,"time":…}`, CloudWatch's `timestamp`), of the last line
+//!   that had one, else the time of reading; its event id is where it stands. The worker is
+//!   remembered from `pulled … by worker` and `agent.worker_id`, by task where it is known; a
+//!   worker that serves (`<worker>:service:<task>`) keeps the task in `session_id`.
 //!   Vaults are `secret_read` on their user; what `--use-owner-token` is refused is `impersonation`.
 //! - SDK: what it logs as `clearml.…` or `trains.…` about its tokens and about calls that failed.
 //! - API server: `[time] [pid] [level] [logger] message`, milliseconds behind a comma, UTC. It
