@@ -86,6 +86,8 @@ pub struct DetectorKind {
     pub attack: &'static [&'static str],
     /// OWASP Non-Human Identities Top 10.
     pub owasp_nhi: &'static [&'static str],
+    /// What its `[[detect]]` table may set: names in order, each with its meaning.
+    pub settings: fn() -> Vec<(String, String)>,
     /// Makes one from the settings of its `[[detect]]` table (without `kind`).
     pub build: fn(toml::Table) -> Result<Box<dyn Detector>, ConfigError>,
 }

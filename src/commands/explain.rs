@@ -6,6 +6,7 @@ use crate::sinks::SINKS;
 use anyhow::{Result, bail};
 use clap::Args;
 use std::io::{self, Write};
+use telltale_detect::DetectorKind;
 use telltale_detect::detectors::KINDS;
 use telltale_ingest::PARSERS;
 use telltale_queries::slis;
@@ -37,10 +38,22 @@ impl Explain {
 /// Every page: name, sort, text.
 fn pages() -> Vec<(&'static str, &'static str, String)> {
     let parsers = PARSERS.iter().map(|p| (p.name(), "parser", head(p.source())));
-    let detectors = KINDS.iter().map(|kind| (kind.name, "detector", head(kind.source)));
+    let detectors = KINDS.iter().map(|kind| (kind.name, "detector", detector(kind)));
     let slis = slis().iter().map(|sli| (sli.name.as_str(), "SLI", sli.explain()));
     let sinks = SINKS.iter().map(|kind| (kind.name, "sink", head(kind.source)));
     parsers.chain(detectors).chain(slis).chain(sinks).collect()
+}
+
+/// The page of a detector, and its settings.
+fn detector(kind: &DetectorKind) -> String {
+    let settings = (kind.settings)();
+    let lines = settings.iter().map(|(name, meaning)| format!("\n- `{name}`: {meaning}"));
+    format!(
+        "{}\n## Settings of `[[detect]] kind = \"{}\"`{}",
+        head(kind.source),
+        kind.name,
+        lines.collect::<String>()
+    )
 }
 
 /// The lines of a module's own documentation.
@@ -52,6 +65,19 @@ fn head(source: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_of_a_detector_says_what_can_be_set() {
+        let reference = include_str!("../../docs/reference/configuration.md");
+        for kind in KINDS {
+            let (page, settings) = (detector(kind), (kind.settings)());
+            assert!(settings.iter().any(|(name, _)| name == "false_pages_per_day"));
+            for (name, meaning) in settings {
+                assert!(page.contains(&format!("- `{name}`: {meaning}")), "{page}");
+                assert!(reference.contains(&format!("| `{name}` |")), "`{name}` of {}", kind.name);
+            }
+        }
+    }
 
     #[test]
     fn every_name_has_a_page_and_no_name_is_used_twice() {

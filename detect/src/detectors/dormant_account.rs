@@ -14,7 +14,7 @@
 //! A profile of 1 to 4 kB for each account, the oldest forgotten above `max_accounts`; 64 gaps of each
 //! log.
 
-use super::{Page, settings};
+use super::{Page, described, settings};
 use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::{Commons, Standing};
 use crate::baseline::join_keys;
@@ -38,6 +38,7 @@ pub static KIND: DetectorKind = DetectorKind {
     severity: Severity::High,
     attack: PAGE.attack,
     owasp_nhi: PAGE.owasp_nhi,
+    settings: described::<Settings>,
     build: |table| {
         let settings: Settings = settings(NAME, table)?;
         if settings.silence < settings.shortest {

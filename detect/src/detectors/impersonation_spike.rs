@@ -24,7 +24,7 @@ use self::aftermath::Aftermath;
 use self::caller::{Caller, FEWEST, far_above};
 use self::targets::{class_of, is_mighty, is_platform};
 use self::verdict::{REFUSING, Unusual, severity, together};
-use super::{Page, settings};
+use super::{Page, described, settings};
 use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::{Commons, Standing};
 use crate::baseline::join_keys;
@@ -48,6 +48,7 @@ pub static KIND: DetectorKind = DetectorKind {
     severity: Severity::Critical,
     attack: PAGE.attack,
     owasp_nhi: PAGE.owasp_nhi,
+    settings: described::<Settings>,
     build: |table| Ok(Box::new(ImpersonationSpike::new(settings(NAME, table)?))),
 };
 

@@ -30,7 +30,7 @@ use self::lineage::Lineage;
 use self::pending::Pending;
 use self::places::Places;
 use self::verdict::{Unusual, verdict};
-use super::{Page, settings};
+use super::{Page, described, settings};
 use crate::baseline::bounded::Bounded;
 use crate::baseline::commons::Commons;
 use crate::baseline::place::{Tool, Tools};
@@ -53,6 +53,7 @@ pub static KIND: DetectorKind = DetectorKind {
     severity: Severity::Critical,
     attack: PAGE.attack,
     owasp_nhi: PAGE.owasp_nhi,
+    settings: described::<Settings>,
     build: |table| Ok(Box::new(LeakedCredential::new(settings(NAME, table)?))),
 };
 

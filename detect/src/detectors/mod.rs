@@ -9,6 +9,7 @@ pub mod leaked_credential;
 mod guide;
 
 use crate::{ConfigError, Detector, DetectorKind};
+use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 
 /// Every detector there is, in alphabetical order.
@@ -66,6 +67,17 @@ fn settings<T: DeserializeOwned>(name: &'static str, table: toml::Table) -> Resu
     // With the key, which stands on a line of its own.
     let said = |cause: toml::de::Error| cause.to_string().trim_end().replace('\n', ", ");
     table.try_into().map_err(|cause| fault(said(cause)))
+}
+
+/// The fields of settings with what is said of them in the source, in alphabetical order.
+fn described<T: JsonSchema>() -> Vec<(String, String)> {
+    let schema = schema_for!(T);
+    let fields = schema.get("properties").and_then(|fields| fields.as_object());
+    let described = fields.into_iter().flatten().map(|(name, field)| {
+        let text = field.get("description").and_then(|text| text.as_str()).unwrap_or_default();
+        (name.clone(), text.replace('\n', " "))
+    });
+    described.collect()
 }
 
 /// What holds for settings of these names in every detector.
@@ -140,6 +152,9 @@ mod tests {
         for kind in KINDS {
             for heading in ["## What it finds", "## Why it matters", "## Fires on", "## Memory"] {
                 assert!(kind.source.contains(heading), "{} lacks {heading}", kind.name);
+            }
+            for (name, meaning) in (kind.settings)() {
+                assert!(meaning.contains("Default "), "{}: `{name}`: {meaning}", kind.name);
             }
         }
     }

@@ -9,7 +9,7 @@
 //! The changes of one account and day, at most 24 of them, about 10 kB; the oldest day is forgotten
 //! above `max_episodes`.
 
-use super::{Page, settings};
+use super::{Page, described, settings};
 use crate::baseline::{join_keys, text_key};
 use crate::episode::{Episodes, Item, Who, day_of, dimensions};
 use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, save};
@@ -26,6 +26,7 @@ pub static KIND: DetectorKind = DetectorKind {
     severity: Severity::High,
     attack: PAGE.attack,
     owasp_nhi: PAGE.owasp_nhi,
+    settings: described::<Settings>,
     build: |table| Ok(Box::new(LoggingSwitchedOff::new(settings(NAME, table)?))),
 };
 

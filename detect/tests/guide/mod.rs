@@ -4,7 +4,7 @@
 
 mod logging_switched_off;
 
-use super::{Page, settings};
+use super::{Page, described, settings};
 use crate::Engine;
 use std::collections::BTreeMap;
 use telltale_schema::time::{HOUR, parse_instant};
