@@ -4,9 +4,10 @@
 //! thread that takes it; a long one is shared: whoever is free takes its next block, so that one
 //! thread reads and decompresses while the others parse.
 
+use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use telltale_ingest::reading::{batch_of, read_records};
@@ -49,7 +50,17 @@ pub struct Intake {
     /// Records rejected.
     pub rejected: u64,
     pub files: usize,
+    /// Of those, how many could be opened.
+    pub opened: usize,
     pub bytes: u64,
+}
+
+impl Intake {
+    /// Errors: of what was named not one file could be opened, so that nothing can be said of it.
+    pub fn ensure_opened(&self) -> Result<()> {
+        let Some(first) = self.rejects.first().filter(|_| self.opened == 0) else { return Ok(()) };
+        bail!("nothing that was named can be read; `{}` {}", first.path, first.reason)
+    }
 }
 
 /// Why something of a file is no event.
@@ -103,6 +114,7 @@ struct Shared {
     queue: Mutex<Queue>,
     rejects: Mutex<BTreeMap<String, Rejects>>,
     by_log: Mutex<BTreeMap<&'static str, u64>>,
+    opened: AtomicUsize,
 }
 
 struct Queue {
@@ -141,6 +153,7 @@ impl Reading<'_> {
             queue: Mutex::new(Queue { files: self.files.files.clone().into_iter(), current: None }),
             rejects: Mutex::new(rejects),
             by_log: Mutex::default(),
+            opened: AtomicUsize::new(0),
         };
         let work = || {
             let mut take = start();
@@ -158,6 +171,7 @@ impl Reading<'_> {
             by_log: into_inner(shared.by_log),
             rejected: rejects.values().map(Rejects::total).sum(),
             files: count,
+            opened: shared.opened.into_inner(),
             bytes: self.progress.bytes.load(Ordering::Relaxed),
             rejects: Vec::new(),
         };
@@ -176,9 +190,7 @@ impl Reading<'_> {
                 Some(Work::Block(block, plan)) => self.parse(block, plan, shared, take),
                 Some(Work::File(file)) => {
                     let mut rejects = Rejects::default();
-                    let reader =
-                        file.open(self.forced, self.limits, &self.progress.bytes, &mut rejects);
-                    if let Some(mut reader) = reader {
+                    if let Some(mut reader) = self.open(&file, shared, &mut rejects) {
                         while let Some((block, plan)) = reader.next_block(&mut rejects) {
                             self.parse(block, plan, shared, take);
                             if self.progress.stop.load(Ordering::Relaxed) {
@@ -192,6 +204,12 @@ impl Reading<'_> {
                 None => return,
             }
         }
+    }
+
+    fn open(&self, file: &File, shared: &Shared, rejects: &mut Rejects) -> Option<BlockReader> {
+        let reader = file.open(self.forced, self.limits, &self.progress.bytes, rejects)?;
+        shared.opened.fetch_add(1, Ordering::Relaxed);
+        Some(reader)
     }
 
     fn next(&self, shared: &Shared) -> Option<Work> {
@@ -215,7 +233,7 @@ impl Reading<'_> {
                 return Some(Work::File(file));
             }
             let mut rejects = Rejects::default();
-            let reader = file.open(self.forced, self.limits, &self.progress.bytes, &mut rejects);
+            let reader = self.open(&file, shared, &mut rejects);
             keep(shared, &file.name(), rejects);
             queue.current = reader.map(|reader| (file, reader));
         }

@@ -213,7 +213,7 @@ fn what_may_not_be_read_is_a_reject_and_what_lies_beside_it_is_read() {
     allow(folder.path(), 0o755);
     allow(&logs.join("closed"), 0);
     allow(&logs.join("locked.log"), 0);
-    let scanned = |paths: &[&str]| {
+    let scanned = |paths: &[&str], status| {
         let output = bound_by_permissions(folder.path())
             .args(["scan", "--output", "json"])
             .args(paths.iter().map(|path| folder.path().join(path)))
@@ -221,16 +221,22 @@ fn what_may_not_be_read_is_a_reject_and_what_lies_beside_it_is_read() {
             .env_remove("TELLTALE_CONFIG")
             .output()
             .unwrap();
-        // There is nothing to find in what is left.
-        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        assert_eq!(said.contains("nothing that was named can be read; `"), status == 2, "{said}");
         document(&output)
     };
-    let all = scanned(&["logs"]);
-    let named = scanned(&["logs/closed/b.log", "logs/closed/*.log", "logs/a.log"]);
+    // There is nothing to find in what is left.
+    let all = scanned(&["logs"], 0);
+    let named = scanned(&["logs/closed/b.log", "logs/closed/*.log", "logs/a.log"], 0);
+    let closed = scanned(&["logs/closed/b.log", "logs/closed/*.log"], 2);
+    let locked = scanned(&["logs/locked.log"], 2);
     allow(&logs.join("closed"), 0o755);
     let cases = [
-        (all, ["logs/closed", "logs/locked.log"], 2),
-        (named, ["logs/closed", "logs/closed/b.log"], 1),
+        (all, vec!["logs/closed", "logs/locked.log"], 2),
+        (named, vec!["logs/closed", "logs/closed/b.log"], 1),
+        (closed, vec!["logs/closed", "logs/closed/b.log"], 0),
+        (locked, vec!["logs/locked.log"], 0),
     ];
     for (said, names, kept) in cases {
         let rejects: Vec<_> = said["rejects"].as_array().unwrap().iter().collect();

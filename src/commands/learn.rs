@@ -4,7 +4,7 @@ use super::{Bar, ConfigFile, Ending, Input, stop_on_signal, thousands};
 use crate::analysis::Gather;
 use crate::journal::disk::Folder;
 use crate::journal::{Entry, Reader};
-use crate::pipeline::{Progress, Take, into_inner};
+use crate::pipeline::{Intake, Progress, Take, into_inner};
 use crate::service::lake::Lake;
 use crate::service::snapshot::{self, Snapshot};
 use crate::service::{hold, journal_folder};
@@ -67,14 +67,14 @@ impl Learn {
         let progress = Arc::new(Progress::default());
         stop_on_signal(&progress)?;
         let timeline = Mutex::new(Timeline::default());
-        let (mut rejects, mut bar) = (Vec::new(), None);
+        let (mut intake, mut bar) = (Intake::default(), None);
         if !self.lake {
             let (key, _) = config.redaction.key_within(data)?;
             let redactor = Redactor::new(&key);
             let reading = self.input.reading(&config, &redactor, &progress)?;
             let total = reading.files.bytes();
             bar = Some(Bar::start(total, &progress, self.input.no_progress));
-            rejects = reading.run(|| Gather::new(&timeline)).rejects;
+            intake = reading.run(|| Gather::new(&timeline));
         }
         let mut own = Gather::new(&timeline);
         let mut held = 0;
@@ -95,6 +95,7 @@ impl Learn {
             anstream::eprintln!("telltale: interrupted; nothing was learnt");
             return Ok(Ending::Interrupted);
         }
+        intake.ensure_opened().context("nothing was learnt")?;
         if let Some(bar) = &bar {
             bar.phase("learning");
         }
@@ -111,7 +112,7 @@ impl Learn {
 
         crate::report::write_rejects(
             &mut anstream::AutoStream::auto(std::io::stderr().lock()),
-            &rejects,
+            &intake.rejects,
         )?;
         writeln!(
             anstream::stdout(),

@@ -98,6 +98,7 @@ impl Parse {
             anstream::eprintln!("telltale: interrupted; what is written is a part of the input");
             return Ok(Ending::Interrupted);
         }
+        intake.ensure_opened()?;
         Ok(Ending::Nothing)
     }
 }

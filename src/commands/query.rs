@@ -68,6 +68,7 @@ impl Query {
             anstream::eprintln!("telltale: interrupted; the answer is about a part of the input");
             return Ok(Ending::Interrupted);
         }
+        intake.ensure_opened()?;
         Ok(Ending::Nothing)
     }
 

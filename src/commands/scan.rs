@@ -134,6 +134,7 @@ impl Scan {
             }
         }
         hold(&mut sinks, &progress);
+        outcome.intake.ensure_opened()?;
         ensure!(missed.is_empty(), "the findings did not reach the sinks {}", missed.join(", "));
         Ok(if outcome.analysis.findings.is_empty() { Ending::Nothing } else { Ending::Findings })
     }
