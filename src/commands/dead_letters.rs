@@ -1,6 +1,7 @@
 //! `telltale dead-letters`: what was no event, and another try at it.
 
-use super::{Ending, ResultForm};
+use super::{DataFolder, Ending, ResultForm};
+use crate::sinks::http;
 use crate::store::Store;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -9,6 +10,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use telltale_queries::{OutputFormat, QueryStream};
+use ureq::Agent;
 
 /// Look at what was rejected, and try it again
 #[derive(Args, Debug)]
@@ -26,9 +28,8 @@ enum What {
 /// List what was rejected, with why and from where; newest first
 #[derive(Args, Debug)]
 struct List {
-    /// The service's data folder
-    #[arg(long, value_name = "DIR", default_value = "telltale-data")]
-    data: PathBuf,
+    #[command(flatten)]
+    folder: DataFolder,
 
     /// How many
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -46,9 +47,8 @@ struct List {
 /// are redacted, and what was longer than 64 KiB is cut and stays behind.
 #[derive(Args, Debug)]
 struct Retry {
-    /// The service's data folder
-    #[arg(long, value_name = "DIR", default_value = "telltale-data")]
-    data: PathBuf,
+    #[command(flatten)]
+    folder: DataFolder,
 
     /// The running service
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4318")]
@@ -57,6 +57,10 @@ struct Retry {
     /// The token that the service asks for
     #[arg(long, value_name = "TOKEN", env = "TELLTALE_TOKEN", hide_env_values = true)]
     token: Option<String>,
+
+    /// PEM with the roots that sign the service's certificate [default: the public ones]
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 impl DeadLetters {
@@ -70,7 +74,7 @@ impl DeadLetters {
 
 impl List {
     fn run(self) -> Result<Ending> {
-        let mut view = Store::open(&self.data)?.view()?;
+        let mut view = Store::open(&self.folder.path()?)?.view()?;
         let rows = view.rows()?;
         let sql = format!(
             "SELECT received_at, source, partition, position, parser, reason, text FROM dead_letters ORDER BY received_at DESC, position LIMIT {}",
@@ -85,10 +89,11 @@ impl List {
 
 impl Retry {
     fn run(self) -> Result<Ending> {
-        let mut view = Store::open(&self.data)?.view()?;
+        let mut view = Store::open(&self.folder.path()?)?.view()?;
         let rows = view.rows()?;
         let tables = view.tables(&rows)?;
         let sql = "SELECT DISTINCT parser, text FROM dead_letters WHERE text IS NOT NULL";
+        let agent = self.agent()?;
         let found = Shared::default();
         QueryStream::start_over(sql, OutputFormat::Json, Box::new(found.clone()), tables)?
             .finish()?;
@@ -105,7 +110,7 @@ impl Retry {
         let (mut total, mut out) = (Told::default(), anstream::stdout());
         let outcome = texts.iter().try_for_each(|(parser, texts)| {
             let mut own = Told::default();
-            let outcome = self.send_all(parser, texts, &mut own);
+            let outcome = self.send_all(&agent, parser, texts, &mut own);
             writeln!(out, "{parser}: {own}")?;
             total.add(&own);
             outcome
@@ -120,19 +125,33 @@ impl Retry {
     }
 
     /// Sends texts one request after another and adds up what the service says of them.
-    fn send_all(&self, parser: &str, texts: &[String], told: &mut Told) -> Result<()> {
+    fn send_all(
+        &self,
+        agent: &Agent,
+        parser: &str,
+        texts: &[String],
+        told: &mut Told,
+    ) -> Result<()> {
         let mut left = texts;
         while !left.is_empty() {
             let (now, later) = left.split_at(fitting(left));
-            told.add(&self.send(parser, now)?);
+            told.add(&self.send(agent, parser, now)?);
             left = later;
         }
         Ok(())
     }
 
-    fn send(&self, parser: &str, texts: &[String]) -> Result<Told> {
+    fn agent(&self) -> Result<Agent> {
+        let mut config = Agent::config_builder();
+        if let Some(path) = &self.ca_file {
+            config = config.tls_config(http::trusting(path).map_err(anyhow::Error::msg)?);
+        }
+        Ok(config.build().into())
+    }
+
+    fn send(&self, agent: &Agent, parser: &str, texts: &[String]) -> Result<Told> {
         let url = format!("{}/v1/logs/{parser}", self.to.trim_end_matches('/'));
-        let mut request = ureq::post(&url);
+        let mut request = agent.post(&url);
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }

@@ -1,13 +1,12 @@
 //! `telltale journal inspect`: what the journal of a data folder holds, entry by entry.
 
-use super::{Ending, thousands};
+use super::{DataFolder, Ending, thousands};
 use crate::journal::Entry;
 use crate::store::Store;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use telltale_schema::time::format_instant;
 
 /// Look into the journal of a data folder
@@ -28,9 +27,8 @@ enum What {
 /// byte and the entry.
 #[derive(Args, Debug)]
 struct Inspect {
-    /// The service's data folder
-    #[arg(long, value_name = "DIR", default_value = "telltale-data")]
-    data: PathBuf,
+    #[command(flatten)]
+    folder: DataFolder,
 
     /// Say only how many entries there are
     #[arg(long)]
@@ -58,7 +56,7 @@ impl Journal {
 
 impl Inspect {
     fn run(self) -> Result<Ending> {
-        let mut reader = Store::open(&self.data)?.journal()?;
+        let mut reader = Store::open(&self.folder.path()?)?.journal()?;
         let mut out = anstream::AutoStream::auto(io::stdout().lock());
         let (mut entries, mut events, mut bytes) = (0, 0, 0);
         while let Some((number, body)) = reader.next_entry()? {

@@ -51,7 +51,7 @@ pub struct Input {
     #[arg(long, value_name = "NAME")]
     pub log: Option<String>,
 
-    /// Threads that parse [default: one for each processor]
+    /// Threads that parse [default: one for each processor; in `parse` one]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 
@@ -95,6 +95,27 @@ pub struct ConfigFile {
 impl ConfigFile {
     pub fn load(&self) -> Result<Config> {
         Config::load(self.config.as_deref())
+    }
+}
+
+/// The data folder of a service, for commands that look into one.
+#[derive(Args, Debug)]
+pub struct DataFolder {
+    /// The service's data folder [default: that of the configuration, else telltale-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl DataFolder {
+    /// Errors: no folder is named, and the configuration cannot be read.
+    pub fn path(&self) -> Result<PathBuf> {
+        match &self.data {
+            Some(data) => Ok(data.clone()),
+            None => Ok(self.config.load()?.service.data),
+        }
     }
 }
 

@@ -13,10 +13,11 @@ use telltale_queries::QueryStream;
 
 /// Ask the events of audit logs a question in SQL
 ///
-/// One table, `events`; its columns are in docs/reference/events.md. SELECT only.
+/// One table, `events`; its columns are in docs/reference/events.md. In a data folder there are
+/// `findings` and `dead_letters` as well. SELECT only.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  telltale query 'SELECT principal_id, count(*) AS calls FROM events GROUP BY 1 ORDER BY 2 DESC LIMIT 10' ./logs\n  telltale query --output csv \"SELECT event_time, source_ip FROM events WHERE outcome = 'denied'\" ./logs"
+    after_help = "Examples:\n  telltale query 'SELECT principal_id, count(*) AS calls FROM events GROUP BY 1 ORDER BY 2 DESC LIMIT 10' ./logs\n  telltale query --output csv \"SELECT event_time, source_ip FROM events WHERE outcome = 'denied'\" ./logs\n  telltale query 'SELECT first_seen, severity, title FROM findings ORDER BY 1' --data /var/lib/telltale"
 )]
 pub struct Query {
     /// The query

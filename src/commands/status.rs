@@ -1,13 +1,12 @@
 //! `telltale status`: what became of everything that was received.
 
-use super::{Ending, thousands};
+use super::{DataFolder, Ending, thousands};
 use crate::service::dispatch;
 use crate::store::Store;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 /// Show what became of everything that a service received
 ///
@@ -15,9 +14,8 @@ use std::path::PathBuf;
 /// the residue, and it is zero.
 #[derive(Args, Debug)]
 pub struct Status {
-    /// The service's data folder
-    #[arg(long, value_name = "DIR", default_value = "telltale-data")]
-    data: PathBuf,
+    #[command(flatten)]
+    folder: DataFolder,
 
     /// The form of the result
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -34,10 +32,11 @@ enum Output {
 
 impl Status {
     pub fn run(self) -> Result<Ending> {
-        let accounts = Store::open(&self.data)?.accounts()?;
+        let data = self.folder.path()?;
+        let accounts = Store::open(&data)?.accounts()?;
         let residue = accounts.residue;
-        let names = dispatch::names(&self.data).into_iter();
-        let sinks = names.map(|name| Ok((dispatch::waiting(&self.data, &name)?, name)));
+        let names = dispatch::names(&data).into_iter();
+        let sinks = names.map(|name| Ok((dispatch::waiting(&data, &name)?, name)));
         let sinks = sinks.collect::<Result<Vec<_>>>()?;
         let mut out = anstream::AutoStream::auto(io::stdout().lock());
         match self.output {

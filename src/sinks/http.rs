@@ -109,8 +109,7 @@ impl Client {
             .timeout_global(Some(TOTAL_TIMEOUT))
             .user_agent(concat!("telltale/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = ca_file {
-            let roots = RootCerts::from(certificates(path)?);
-            config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+            config = config.tls_config(trusting(path)?);
         }
         if let Some(path) = &bearer_token_file {
             let shown = path.display();
@@ -145,6 +144,12 @@ impl Client {
         }
         Err(PostError::Status { status, body })
     }
+}
+
+/// TLS that trusts the roots in a PEM file instead of the public ones.
+pub fn trusting(path: &Path) -> Result<TlsConfig, String> {
+    let roots = RootCerts::from(certificates(path)?);
+    Ok(TlsConfig::builder().root_certs(roots).build())
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {

@@ -4,7 +4,7 @@
 //! that is not sure whether something arrived says that it did not.
 
 pub mod alertmanager;
-mod http;
+pub(crate) mod http;
 pub mod ndjson;
 
 use std::io;

@@ -54,18 +54,21 @@ fn what_is_posted_is_told_stored_and_there_after_a_restart() {
 }
 
 #[test]
-fn dead_letters_are_sent_again_each_once_and_counted() {
-    let site = Site::new(&[]);
+fn dead_letters_of_the_configured_folder_are_sent_again_each_once_and_counted() {
+    let site = Site::with("[service]\ndata = \"data\"\n", &[]);
     let service = site.start();
     let body = format!("{}\n{{\"a\":1}}\n{{\"b\":2}}", record(1));
     let (_, answer) = told(service.post(CLOUDTRAIL, body.as_bytes(), &[]));
     assert_eq!((&answer["stored"], &answer["rejected"]), (&json!(1), &json!(2)));
-    let (data, to) =
-        (site.data().display().to_string(), format!("http://127.0.0.1:{}", service.port));
-    let said = site.tell(&["dead-letters", "retry", "--data", &data, "--to", &to]);
+    let to = format!("http://127.0.0.1:{}", service.port);
+    let said = site.tell(&["dead-letters", "retry", "--to", &to]);
     let counts = "2 sent, 0 stored, 0 known already, 2 still rejected";
     assert_eq!(said, format!("aws_cloudtrail: {counts}\nin total: {counts}\n"));
     service.stop();
+    assert!(site.tell(&["dead-letters", "list"]).contains("{\"a\":1}"));
+    assert!(site.tell(&["journal", "inspect", "--quiet"]).contains("2 entries"));
+    let status = site.tell(&["status", "--output", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&status).expect("JSON"), site.status());
     assert_eq!(site.status()["residue"], 0);
 }
 

@@ -131,6 +131,20 @@ fn over_tls_everybody_is_heard_who_speaks_it() {
     let mut syslog = connect(secured.syslog, &client);
     write!(syslog, "<13>1 - - - - - - {}\n<13>{}\n", record(0), record(1)).expect("it is sent");
     assert_eq!(post(secured.http, &authority, None, &record(2)), Some(200));
+    // What it refuses is sent again by whoever trusts the same roots.
+    assert_eq!(post(secured.http, &authority, None, "{\"a\":1}"), Some(200));
+    let (data, roots) = (secured.site.data(), secured.folder.path().join("roots.pem"));
+    std::fs::write(&roots, authority.cert.pem()).expect("it is written");
+    let retry = |more: &[&str]| {
+        let to = format!("https://localhost:{}", secured.http);
+        let mut command = secured.site.command(&["dead-letters", "retry", "--to", &to, "--data"]);
+        command.arg(&data).args(more).output().expect("the binary runs")
+    };
+    let refused = retry(&[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("1 were not sent"), "{refused:?}");
+    let sent = retry(&["--ca-file", roots.to_str().expect("a path of text")]);
+    assert!(String::from_utf8_lossy(&sent.stdout).contains("1 sent, 0 stored"), "{sent:?}");
     // gRPC is HTTP/2, which it offers and speaks: its first frame is one of settings.
     let mut grpc = connect(secured.grpc, &authority.client(None, &["h2"]));
     grpc.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("it is sent");
@@ -151,8 +165,8 @@ fn over_tls_everybody_is_heard_who_speaks_it() {
     drop((syslog, grpc));
     service.stop();
     assert_eq!(secured.site.held().values().copied().collect::<Vec<_>>(), [1; 3]);
-    let letters = secured.site.query("SELECT reason FROM dead_letters");
-    assert!(letters.is_empty(), "{letters:?}");
+    let letters = secured.site.query("SELECT text FROM dead_letters");
+    assert_eq!(letters.iter().map(|l| &l["text"]).collect::<Vec<_>>(), ["{\"a\":1}"; 2]);
     let said = secured.site.said();
     let ours = |line: &&str| line.contains("WARN telltale") || line.contains("ERROR telltale");
     assert_eq!(said.lines().find(ours), None, "{said}");
