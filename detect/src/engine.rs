@@ -38,6 +38,9 @@ pub struct Engine {
     told: Bounded<u64>,
 }
 
+/// Who can read what is saved: the version, and behind it how often the form has changed within it.
+const SAVED_BY: &str = concat!(env!("CARGO_PKG_VERSION"), "-2");
+
 /// Findings of which is remembered what they said. One that is raised again as it was after so many
 /// others would be told twice.
 const MAX_TOLD: usize = 1 << 17;
@@ -143,8 +146,7 @@ impl Engine {
             ends.push((detector.name().to_owned(), out.bytes));
         }
         let Self { newest, closed, .. } = *self;
-        let contents =
-            Contents { version: env!("CARGO_PKG_VERSION").to_owned(), newest, closed, ends };
+        let contents = Contents { version: SAVED_BY.to_owned(), newest, closed, ends };
         let states = out.bytes;
         save(&contents, &mut out)?;
         let length = out.bytes - states;
@@ -162,7 +164,7 @@ impl Engine {
         let states = rest.len().checked_sub(length).ok_or_else(cut)?;
         let (states, contents) = rest.split_at(states);
         let contents: Contents = postcard::from_bytes(contents)?;
-        if contents.version != env!("CARGO_PKG_VERSION") {
+        if contents.version != SAVED_BY {
             return Err(Unreadable::Version(contents.version));
         }
         let state = |name: &'static str| {

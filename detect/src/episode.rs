@@ -84,6 +84,8 @@ pub struct Who {
     pub log: Box<str>,
     pub tenant: Option<Box<str>>,
     pub principal_id: Box<str>,
+    /// What people call it, where its id says nothing to them.
+    name: Option<Box<str>>,
     pub principal_kind: telltale_schema::PrincipalKind,
 }
 
@@ -93,9 +95,39 @@ impl Who {
             log: event.log.into(),
             tenant: event.tenant.map(Into::into),
             principal_id: principal.into(),
+            name: event.principal_name.filter(|_| is_uuid(principal)).map(Into::into),
             principal_kind: event.principal_kind,
         }
     }
+
+    /// What people call it.
+    pub fn short(&self) -> &str {
+        self.name.as_deref().unwrap_or_else(|| short_name(&self.principal_id))
+    }
+
+    /// Its id, and what people call it where that says more.
+    pub fn full(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{name} ({})", self.principal_id),
+            None => self.principal_id.to_string(),
+        }
+    }
+}
+
+/// The last part of an ARN, which is what people call it; else the id.
+pub fn short_name(principal: &str) -> &str {
+    match principal.starts_with("arn:") {
+        true => principal.rsplit('/').next().unwrap_or(principal),
+        false => principal,
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 /// The evidence about one account in one day of the grid, with the end of the day before.
@@ -272,7 +304,7 @@ impl<D: Copy + Ord> Episode<D> {
             tenant: self.who.tenant.clone().map(Into::into),
             principal_id: self.who.principal_id.clone().into(),
             principal_kind: self.who.principal_kind,
-            credential_id: justify.iter().find_map(|item| item.credential_id.clone()),
+            credential_id: accused(justify),
             child_credential_ids: Vec::new(),
             target_ids: distinct(justify.iter().filter_map(|item| item.target_id.clone())),
             source_ips: distinct(justify.iter().filter_map(|item| item.source_ip.clone())),
@@ -365,6 +397,41 @@ pub fn finding_id(detector: &str, account: u64, start: i64) -> String {
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
+/// The credential in whose use most of the evidence shows; `None` where that is of calls without one.
+/// An account has many, and those that work as ever have some evidence too.
+///
+/// Of each dimension the strongest counts, because a busy credential has more of the same. What was
+/// put together from several calls has no address, and says nothing of the credential.
+fn accused<D: Copy + Ord>(justify: &[&Item<D>]) -> Option<String> {
+    let mut weights: Vec<(Option<&str>, BTreeMap<D, f64>)> = Vec::new();
+    for item in justify.iter().filter(|item| item.source_ip.is_some()) {
+        let credential = item.credential_id.as_deref();
+        let at = weights.iter().position(|(known, _)| *known == credential);
+        let at = at.unwrap_or_else(|| {
+            weights.push((credential, BTreeMap::new()));
+            weights.len() - 1
+        });
+        let strongest = weights[at].1.entry(item.dimension).or_default();
+        *strongest = strongest.max(-item.probability.log10());
+    }
+    let weight = |dimensions: &BTreeMap<D, f64>| dimensions.values().sum::<f64>();
+    // Of equals the earliest.
+    let most = weights.iter().rev().max_by(|(_, a), (_, b)| weight(a).total_cmp(&weight(b)));
+    match most {
+        Some((credential, _)) => credential.map(str::to_owned),
+        None => justify.iter().find_map(|item| item.credential_id.clone()),
+    }
+}
+
+/// What was usual in so many hours of an account, for whoever reads it.
+pub fn in_active_hours(what: impl std::fmt::Display, hours: u32) -> String {
+    match hours {
+        0 => "not known yet".to_owned(),
+        1 => format!("{what} in one active hour"),
+        _ => format!("{what} in {hours} active hours"),
+    }
+}
+
 /// The first few distinct ones, in their order.
 pub fn distinct(texts: impl Iterator<Item = String>) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
@@ -405,4 +472,24 @@ pub fn dimensions<D: Copy + Ord>(
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_is_called_by_its_name_where_its_id_says_nothing() {
+        let who = |principal: &str| {
+            let event = Event { principal_name: Some("approle-ci"), ..Event::new("log", 1) };
+            let who = Who::of(&event, principal);
+            (who.short().to_owned(), who.full())
+        };
+        let called = |short: &str, full: &str| (short.to_owned(), full.to_owned());
+        let id = "2737d58a-0a1b-4c2d-8e3f-a1b2c3d4e5f6";
+        assert_eq!(who(id), called("approle-ci", &format!("approle-ci ({id})")));
+        assert_eq!(who("ci@example.com"), called("ci@example.com", "ci@example.com"));
+        let role = "arn:aws:iam::111122223333:role/team/ci";
+        assert_eq!(who(role), called("ci", role));
+    }
 }

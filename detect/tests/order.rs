@@ -164,6 +164,47 @@ fn an_instance_is_at_home_where_it_was_first_seen_though_that_comes_last() {
 }
 
 #[test]
+fn a_theft_that_is_over_is_no_finding_of_the_days_after_it() {
+    let mut story = Story::default();
+    let home = Hand::instance("00000001", "ASIAHOME", "52.20.10.5", BOTO);
+    let away = Hand::instance("00000001", "ASIAHOME", "91.3.4.5", CLI);
+    for hour in 0..6 * 24 {
+        story.act(hour * HOUR, &home, "GetObject");
+    }
+    let theft = 30 * HOUR + 7 * MINUTE;
+    for (minute, operation) in [(0, "GetCallerIdentity"), (2, "ListBuckets"), (63, "GetObject")] {
+        story.act(theft + minute * MINUTE, &away, operation);
+    }
+    let found = check(story.records, 20, "over");
+    assert!(loudest(&found, "role/fleet").is_some_and(|finding| finding.severity.pages()));
+    let last = found.iter().map(|finding| finding.last_seen).max();
+    assert!(last.is_some_and(|last| last < START + theft + 2 * DAY), "{found:#?}");
+}
+
+#[test]
+fn of_several_credentials_the_one_is_named_in_whose_use_the_misuse_shows() {
+    let mut story = Story::default();
+    let own = Hand::new("role/deploy", "ASIAOWN", "52.20.10.5", BOTO);
+    let thief = Hand::new("role/deploy", "ASIATHIEF", "45.9.8.7", CLI);
+    for hour in 0..3 * 24 {
+        story.act(hour * HOUR, &own, "GetObject");
+    }
+    // A new operation of its own, some hours before.
+    story.act(73 * HOUR, &own, "PutObject");
+    for (minute, operation) in
+        [(0, "GetCallerIdentity"), (1, "ListUsers"), (2, "ListRoles"), (3, "CreateAccessKey")]
+    {
+        story.act(77 * HOUR + minute * MINUTE, &thief, operation);
+    }
+    story.act(78 * HOUR, &own, "GetObject");
+    let found = check(story.records, 20, "accused");
+    let finding = loudest(&found, "role/deploy").expect("the theft is found");
+    assert!(finding.severity.pages(), "{finding:#?}");
+    assert_eq!(finding.first_seen, START + 73 * HOUR);
+    assert_eq!(finding.credential_id.as_deref(), Some("ASIATHIEF"));
+}
+
+#[test]
 fn an_account_of_several_tenants_is_told_as_it_was_first_seen() {
     let mut story = Story::default();
     let hand = Hand::new("user/ci", "AKIAROOT", "198.51.100.7", CLI);

@@ -87,8 +87,9 @@ pub struct Tool {
     pub platform: &'static str,
     /// A person in front of a browser or a provider's console.
     pub browser: bool,
-    /// Made for breaking in or for finding lost keys, or an attacker's distribution.
-    pub offensive: bool,
+    /// The word that tells a tool made for breaking in or for finding lost keys, or an attacker's
+    /// distribution.
+    pub offensive: Option<&'static str>,
     /// Builds infrastructure from a description: asks for everything, and who it is.
     pub builder: bool,
 }
@@ -169,7 +170,7 @@ impl Tool {
             browser: outer.eq_ignore_ascii_case("Mozilla")
                 || has(text, "console")
                 || has(text, "signin.amazonaws.com"),
-            offensive: OFFENSIVE.iter().any(|word| has(text, word)),
+            offensive: OFFENSIVE.iter().copied().find(|word| has(text, word)),
             builder: BUILDERS.iter().any(|word| has(family, word)),
         })
     }
@@ -252,7 +253,10 @@ mod tests {
         assert_eq!(tool("[aws-cli/1.18.136 Python/3.8.5 Darwin/19.5.0]"), "aws-cli on macos");
         assert_eq!(tool("kubectl/v1.28.2 (linux/amd64) kubernetes/89a4ea3"), "kubectl on linux");
         assert_eq!(tool(""), "");
-        assert!(Tool::of("aws-cli/2.2 exec-env/x kali/2023").is_some_and(|t| t.offensive));
+        assert_eq!(
+            Tool::of("aws-cli/2.2 exec-env/x kali/2023").and_then(|t| t.offensive),
+            Some("kali")
+        );
     }
 
     #[test]

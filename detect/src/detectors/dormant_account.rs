@@ -334,7 +334,7 @@ impl DormantAccount {
             false => format!("and not as before: {}", changed.join("; ")),
         };
         let raised_at = account.started_at;
-        let (principal, silent) = (&who.principal_id, spell(silence));
+        let (principal, silent) = (who.full(), spell(silence));
         Finding {
             id: finding_id(NAME, key, from.div_euclid(DAY)),
             detector: NAME.into(),
@@ -362,7 +362,7 @@ impl DormantAccount {
             ],
             log: who.log.clone().into(),
             tenant: who.tenant.clone().map(Into::into),
-            principal_id: principal.clone().into(),
+            principal_id: who.principal_id.clone().into(),
             principal_kind: who.principal_kind,
             credential_id: wake.credential_id.clone(),
             child_credential_ids: Vec::new(),
@@ -389,7 +389,7 @@ impl DormantAccount {
     fn note(key: u64, account: &Account, last_at: Micros, midnight: Micros) -> Option<Finding> {
         let who = account.who.as_ref()?;
         let silent = spell(midnight - last_at);
-        let principal = &who.principal_id;
+        let principal = who.full();
         Some(Finding {
             id: finding_id(NAME, key, last_at.div_euclid(DAY)),
             detector: NAME.into(),
@@ -405,7 +405,7 @@ impl DormantAccount {
             ],
             log: who.log.clone().into(),
             tenant: who.tenant.clone().map(Into::into),
-            principal_id: principal.clone().into(),
+            principal_id: who.principal_id.clone().into(),
             principal_kind: who.principal_kind,
             credential_id: None,
             child_credential_ids: Vec::new(),

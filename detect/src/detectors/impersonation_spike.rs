@@ -32,7 +32,7 @@ use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::{NoveltyOfOne, novelty_tail};
 use crate::baseline::windows::{Activity, Daily, known_before};
-use crate::episode::{Episode, Episodes, Item, When, Who, day_of, dimensions};
+use crate::episode::{Episode, Episodes, Item, When, Who, day_of, dimensions, in_active_hours};
 use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, save};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -194,7 +194,7 @@ impl ImpersonationSpike {
                 let mut item = Item::new(event, Unusual::Edge, target_key, probability)
                     .during(event)
                     .observed(target)
-                    .usual(format!("{once} new in {windows} active hours"));
+                    .usual(in_active_hours(format_args!("{once} new"), windows));
                 (item.once, item.windows) = (once, windows);
                 items.push(item);
             }
@@ -208,7 +208,7 @@ impl ImpersonationSpike {
                 let mut item = Item::new(event, Unusual::Class, key(class), probability)
                     .during(event)
                     .observed(class)
-                    .usual(format!("{once} new kinds in {windows} active hours"));
+                    .usual(in_active_hours(format_args!("{once} new kinds"), windows));
                 (item.once, item.windows) = (once, windows);
                 items.push(item);
             }
@@ -221,7 +221,7 @@ impl ImpersonationSpike {
                 let mut item = Item::new(event, Unusual::Refusal, target_key, probability)
                     .during(event)
                     .observed(target)
-                    .usual(format!("{once} such in {} active hours", news.windows));
+                    .usual(in_active_hours(format_args!("{once} such"), news.windows));
                 (item.once, item.windows) = (once, news.windows);
                 items.push(item);
             }
@@ -263,7 +263,7 @@ impl ImpersonationSpike {
             return;
         }
         let mut finding = episode.finding(&PAGE, account, severity, raised_at, &items);
-        write(&mut finding, &items, probability);
+        write(&mut finding, &episode.who, &items, probability);
         findings.raise(finding);
     }
 }
@@ -287,11 +287,11 @@ fn context(
     }
 }
 
-fn write(finding: &mut Finding, items: &[&Item<Unusual>], probability: f64) {
+fn write(finding: &mut Finding, who: &Who, items: &[&Item<Unusual>], probability: f64) {
     finding.dimensions = dimensions(items, Unusual::name, |_, items| {
         Some(together(items, When::Final)).filter(|probability| *probability < 1.0)
     });
-    let caller = &finding.principal_id;
+    let caller = who.full();
     let parts: Vec<String> = finding
         .dimensions
         .iter()

@@ -37,7 +37,7 @@ use crate::baseline::place::{Tool, Tools};
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::NoveltyOfOne;
 use crate::baseline::windows::Daily;
-use crate::episode::{Episode, Episodes, Item, When, Who, day_of};
+use crate::episode::{Episode, Episodes, Item, When, Who, day_of, in_active_hours};
 use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, save};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -160,11 +160,11 @@ impl LeakedCredential {
             && wants(Unusual::Tool, tool.key)
         {
             let item = Item::new(event, Unusual::Tool, tool.key, novel.probability);
-            items.push(item.observed(tool.to_string()).usual(format!(
-                "{} other tools in {} active hours",
-                profile.tools.until(seen.window).len().saturating_sub(1).max(1),
-                novel.windows,
-            )));
+            let others = profile.tools.until(seen.window).len().saturating_sub(1).max(1);
+            let others = format!("{others} other {}", if others == 1 { "tool" } else { "tools" });
+            items.push(
+                item.observed(tool.to_string()).usual(in_active_hours(others, novel.windows)),
+            );
         }
         // A refused call is a new refusal and not a new operation as well.
         let done = news.operation.filter(|_| !seen.refused);
@@ -220,11 +220,14 @@ impl LeakedCredential {
                 items.push(item.observed(text));
             }
         }
-        let offensive = seen.tool.as_ref().filter(|tool| tool.offensive && news.tool.is_some());
-        if let Some(tool) = offensive {
+        if let Some(tool) = seen.tool.as_ref().filter(|_| news.tool.is_some())
+            && let Some(word) = tool.offensive
+        {
             let dimension = Unusual::Act(acts::Act::OffensiveTool);
             if wanted.wants(dimension, 0, seen.at) {
-                let text = format!("{} ({})", acts::Act::OffensiveTool.as_str(), tool.family);
+                let own = tool.family.to_ascii_lowercase().contains(word);
+                let name = if own { tool.family.to_string() } else { format!("{tool}, {word}") };
+                let text = format!("{} ({name})", acts::Act::OffensiveTool.as_str());
                 items.push(Item::new(event, dimension, 0, 10f64.powf(-2.5)).observed(text));
             }
         }
@@ -263,7 +266,8 @@ impl LeakedCredential {
     }
 
     /// Adds an act to the episodes of the accounts above its credential: what a stolen credential
-    /// mints acts on its behalf. The days and accounts to which it was news.
+    /// mints acts on its behalf, and is told of the stolen one. The days and accounts to which it was
+    /// news.
     ///
     /// It is done when the watermark has passed the act: what minted the credential may be told
     /// later than what was done with it, and so may be an earlier act of the same kind, which is
@@ -277,10 +281,11 @@ impl LeakedCredential {
         }
         let mut changed = Vec::new();
         let sighting = (item.at, item.id);
-        for root in self.lineage.accounts_above(*credential, *account, sighting) {
+        for (root, own) in self.lineage.accounts_above(*credential, *account, sighting) {
+            let item = Item { credential_id: own.map(str::to_owned), ..item.clone() };
             if let Some(episode) = self.episodes.get_mut(day, root)
                 && episode.began_by(sighting)
-                && episode.add(item.clone())
+                && episode.add(item)
             {
                 changed.push((day, root));
             }
@@ -453,7 +458,7 @@ impl LeakedCredential {
         let mut item = Item::new(event, Unusual::Overlap, 0, probability)
             .observed(format!("a known network goes on working beside {network}"));
         (item.at, item.id) = (familiar.at, familiar.id);
-        (item.source_ip, item.target_id) = (None, None);
+        (item.source_ip, item.credential_id, item.target_id) = (None, None, None);
         items.push(item);
     }
 }
@@ -497,5 +502,5 @@ impl<'e> Wanted<'e> {
 
 /// A tool that belongs on somebody's desk and not under a workload.
 fn is_desk(tool: &Tool) -> bool {
-    tool.browser || matches!(tool.platform, "macos" | "windows") || tool.offensive
+    tool.browser || matches!(tool.platform, "macos" | "windows") || tool.offensive.is_some()
 }

@@ -155,18 +155,20 @@ impl Lineage {
     }
 
     /// The accounts whose credentials had minted this one by the time of a sighting, without
-    /// `account` itself.
+    /// `account` itself, each with the id of its credential.
     pub fn accounts_above(
         &self,
         credential: u64,
         account: u64,
         sighting: (Micros, EventId),
-    ) -> Vec<u64> {
-        let mut accounts = Vec::new();
+    ) -> Vec<(u64, Option<&str>)> {
+        let mut accounts: Vec<(u64, _)> = Vec::new();
         let above = self.chain(credential).map_while(|link| self.minted_as(link));
         for minted in above.take_while(|minted| (minted.at, minted.by) <= sighting) {
-            if minted.account != account && !accounts.contains(&minted.account) {
-                accounts.push(minted.account);
+            if minted.account != account
+                && accounts.iter().all(|(known, _)| *known != minted.account)
+            {
+                accounts.push((minted.account, self.id(minted.parent)));
             }
         }
         accounts

@@ -15,6 +15,7 @@ use crate::engine::MAX_LATENESS;
 use crate::episode::{Item, Who, day_of};
 use crate::observation::Observation;
 use serde::{Deserialize, Serialize};
+use telltale_schema::time::DAY;
 use telltale_schema::{Event, EventId, Micros, PrincipalKind};
 
 /// Networks remembered of one instance, tools of one network, and instances of one address.
@@ -444,7 +445,8 @@ fn signs_of_move(stays: &[Stay], moved: &Move, settled: bool) -> Vec<Item<Unusua
     items
 }
 
-/// Signs in the use of both networks of an instance before `until`, by the same rule.
+/// Signs in the use of both networks of an instance before `until`, by the same rule. Both are in use
+/// while the other one was within a day: at home an instance goes on after a theft is over.
 fn signs_of_use(
     stays: &[Stay],
     name: &str,
@@ -466,6 +468,7 @@ fn signs_of_use(
         if day != Some(day_of(at))
             && let Some(roles) = then(at)
             && slot_of(at) > slot_of(roles.away.first)
+            && roles.away.recent.iter().any(|(used, _)| *used <= at && at - used < DAY)
         {
             day = Some(day_of(at));
             if wants(Unusual::Place, BOTH, at) {

@@ -5,7 +5,9 @@ use super::exposure::Exposure;
 use super::lineage::Lineage;
 use super::verdict::{Unusual, Verdict, together};
 use crate::detectors::Page;
-use crate::episode::{Episode, Item, When, dimensions, finding_id};
+use crate::episode::{
+    Episode, Item, When, Who, dimensions, finding_id, in_active_hours, short_name,
+};
 use telltale_schema::time::{HOUR, format_instant};
 use telltale_schema::{Dimension, Finding, Micros, Severity};
 
@@ -42,9 +44,7 @@ pub fn write(
         .iter()
         .map(|item| {
             let usual = match item.dimension {
-                Unusual::Operation | Unusual::Refusal => {
-                    format!("none new in {} active hours", item.windows)
-                }
+                Unusual::Operation | Unusual::Refusal => in_active_hours("none new", item.windows),
                 _ => item.usual.clone(),
             };
             Item { dimension: group(item.dimension), usual, ..(*item).clone() }
@@ -59,18 +59,13 @@ pub fn write(
             Unusual::Place => Some(items.iter().map(|item| item.probability).product()),
             _ => items.iter().map(|item| item.probability).reduce(f64::min),
         });
-    let credential = items
-        .iter()
-        .find(|item| !matches!(item.dimension, Unusual::Overlap | Unusual::Hour))
-        .and_then(|item| item.credential_id.clone());
-    finding.credential_id = credential.or(finding.credential_id);
     if let Some(credential) = &finding.credential_id {
         let span = finding.first_seen..finding.last_seen + CHILDREN_WITHIN;
         finding.child_credential_ids = lineage.children_of(credential, span);
     }
     let has = |kind| items.iter().any(|item| item.dimension == kind);
     let acts = items.iter().any(|item| matches!(item.dimension, Unusual::Act(_)));
-    let short = short_name(&finding.principal_id);
+    let short = episode.who.short();
     finding.title = if has(Unusual::Place) {
         format!("{short}: workload credential used away from where it belongs")
     } else if has(Unusual::Network) || has(Unusual::CredentialNetwork) {
@@ -80,12 +75,12 @@ pub fn write(
     } else {
         format!("{short}: credential used as never before")
     };
-    finding.sentence = sentence(&finding, verdict);
-    finding.next_steps = next_steps(&finding, acts);
+    finding.sentence = sentence(&finding, &episode.who, verdict);
+    finding.next_steps = next_steps(&finding, short, acts);
     finding
 }
 
-fn sentence(finding: &Finding, verdict: &Verdict) -> String {
+fn sentence(finding: &Finding, who: &Who, verdict: &Verdict) -> String {
     let parts: Vec<String> = finding.dimensions.iter().map(phrase).collect();
     let credential = finding
         .credential_id
@@ -99,7 +94,7 @@ fn sentence(finding: &Finding, verdict: &Verdict) -> String {
     format!(
         "Since {} {}{credential} shows {}; {odds}.",
         format_instant(finding.first_seen),
-        finding.principal_id,
+        who.full(),
         parts.join("; "),
     )
 }
@@ -112,13 +107,12 @@ fn phrase(dimension: &Dimension) -> String {
     format!("{} {}{usual}", dimension.name, dimension.observed)
 }
 
-fn next_steps(finding: &Finding, acts: bool) -> Vec<String> {
+fn next_steps(finding: &Finding, short: &str, acts: bool) -> Vec<String> {
     let mut steps = Vec::new();
     let credential = finding.credential_id.as_deref().unwrap_or("the credential");
     if !finding.source_ips.is_empty() {
         steps.push(format!(
-            "Ask the owner of {} whether {} is theirs.",
-            short_name(&finding.principal_id),
+            "Ask the owner of {short} whether {} is theirs.",
             finding.source_ips.join(", "),
         ));
     }
@@ -136,8 +130,7 @@ fn next_steps(finding: &Finding, acts: bool) -> Vec<String> {
         );
     }
     steps.push(format!(
-        "List everything that {} did from {} on, and what it read.",
-        short_name(&finding.principal_id),
+        "List everything that {short} did from {} on, and what it read.",
         format_instant(finding.first_seen),
     ));
     steps.truncate(5);
@@ -195,13 +188,5 @@ pub fn exposed(page: &Page, exposed: u64, exposure: &Exposure) -> Finding {
         event_count: uses.count + 1,
         attack: Finding::ids(page.attack),
         owasp_nhi: Finding::ids(page.owasp_nhi),
-    }
-}
-
-/// The last part of an ARN or path, which is what people call it.
-pub fn short_name(principal: &str) -> &str {
-    match principal.starts_with("arn:") {
-        true => principal.rsplit('/').next().unwrap_or(principal),
-        false => principal,
     }
 }
