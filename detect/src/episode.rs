@@ -423,6 +423,15 @@ fn accused<D: Copy + Ord>(justify: &[&Item<D>]) -> Option<String> {
     }
 }
 
+/// A dimension as a part of a sentence.
+pub fn phrase(dimension: &Dimension) -> String {
+    let usual = match dimension.usual.as_str() {
+        "" => String::new(),
+        usual => format!(" (usual: {usual})"),
+    };
+    format!("{} {}{usual}", dimension.name, dimension.observed)
+}
+
 /// What was usual in so many hours of an account, for whoever reads it.
 pub fn in_active_hours(what: impl std::fmt::Display, hours: u32) -> String {
     match hours {

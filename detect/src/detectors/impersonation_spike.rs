@@ -32,7 +32,9 @@ use crate::baseline::place::Tools;
 use crate::baseline::profile::{News, Novel, Profile, Sighting, key};
 use crate::baseline::tail::{NoveltyOfOne, novelty_tail};
 use crate::baseline::windows::{Activity, Daily, known_before};
-use crate::episode::{Episode, Episodes, Item, When, Who, day_of, dimensions, in_active_hours};
+use crate::episode::{
+    Episode, Episodes, Item, When, Who, day_of, dimensions, in_active_hours, phrase,
+};
 use crate::{Detector, DetectorKind, Findings, Observation, Unreadable, save};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -292,14 +294,7 @@ fn write(finding: &mut Finding, who: &Who, items: &[&Item<Unusual>], probability
         Some(together(items, When::Final)).filter(|probability| *probability < 1.0)
     });
     let caller = who.full();
-    let parts: Vec<String> = finding
-        .dimensions
-        .iter()
-        .map(|d| match d.usual.as_str() {
-            "" => format!("{} {}", d.name, d.observed),
-            usual => format!("{} {} (usual: {usual})", d.name, d.observed),
-        })
-        .collect();
+    let parts: Vec<String> = finding.dimensions.iter().map(phrase).collect();
     let odds = if probability < 1.0 {
         format!("; by chance with probability {probability:.0e} in an hour")
     } else {

@@ -6,7 +6,7 @@ use super::lineage::Lineage;
 use super::verdict::{Unusual, Verdict, together};
 use crate::detectors::Page;
 use crate::episode::{
-    Episode, Item, When, Who, dimensions, finding_id, in_active_hours, short_name,
+    Episode, Item, When, Who, dimensions, finding_id, in_active_hours, phrase, short_name,
 };
 use telltale_schema::time::{HOUR, format_instant};
 use telltale_schema::{Dimension, Finding, Micros, Severity};
@@ -97,14 +97,6 @@ fn sentence(finding: &Finding, who: &Who, verdict: &Verdict) -> String {
         who.full(),
         parts.join("; "),
     )
-}
-
-fn phrase(dimension: &Dimension) -> String {
-    let usual = match dimension.usual.as_str() {
-        "" => String::new(),
-        usual => format!(" (usual: {usual})"),
-    };
-    format!("{} {}{usual}", dimension.name, dimension.observed)
 }
 
 fn next_steps(finding: &Finding, short: &str, acts: bool) -> Vec<String> {
