@@ -1,6 +1,6 @@
 //! `telltale learn`: what is usual, from history, before the first live event.
 
-use super::{Bar, ConfigFile, Ending, Input, stop_on_signal, thousands};
+use super::{Bar, DataFolder, Ending, Input, stop_on_signal, thousands};
 use crate::analysis::Gather;
 use crate::journal::disk::Folder;
 use crate::journal::{Entry, Reader};
@@ -12,7 +12,7 @@ use crate::store::Store;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use telltale_detect::engine::Engine;
@@ -37,20 +37,13 @@ pub struct Learn {
     #[arg(long, conflicts_with_all = ["paths", "log"])]
     lake: bool,
 
-    /// The service's data folder [default: that of the configuration]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-
     #[command(flatten)]
-    config: ConfigFile,
+    folder: DataFolder,
 }
 
 impl Learn {
     pub fn run(self) -> Result<Ending> {
-        let mut config = self.config.load()?;
-        if let Some(data) = &self.data {
-            config.service.data.clone_from(data);
-        }
+        let config = self.folder.load()?;
         let data = &config.service.data;
         ensure!(
             self.lake || !self.input.paths.is_empty(),

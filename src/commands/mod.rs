@@ -98,10 +98,11 @@ impl ConfigFile {
     }
 }
 
-/// The data folder of a service, for commands that look into one.
+/// The data folder of a service, for commands that run one or look into it.
 #[derive(Args, Debug)]
 pub struct DataFolder {
-    /// The service's data folder [default: that of the configuration, else telltale-data]
+    /// The service's data folder: journal, lake and everything else that has to last [default: that
+    /// of the configuration, else telltale-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
@@ -116,6 +117,15 @@ impl DataFolder {
             Some(data) => Ok(data.clone()),
             None => Ok(self.config.load()?.service.data),
         }
+    }
+
+    /// The configuration, with the folder that is named in the place of its own.
+    pub fn load(&self) -> Result<Config> {
+        let mut config = self.config.load()?;
+        if let Some(data) = &self.data {
+            config.service.data.clone_from(data);
+        }
+        Ok(config)
     }
 }
 

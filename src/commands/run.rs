@@ -1,6 +1,6 @@
 //! `telltale run`: the service.
 
-use super::{ConfigFile, Ending};
+use super::{DataFolder, Ending};
 use crate::config::{
     Config, HttpSource, KafkaSource, OtlpSource, Source, StdinSource, SyslogSource, default_group,
 };
@@ -9,7 +9,6 @@ use crate::service::sources::Sources;
 use crate::service::{Service, make_folder};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
 use std::sync::Arc;
 use telltale_ingest::redact::Redactor;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,11 +30,7 @@ const LOG_FILTER: &str = "warn,telltale=info,telltale_ingest=info,buoyant_kernel
 )]
 pub struct Run {
     #[command(flatten)]
-    config: ConfigFile,
-
-    /// Folder of the journal and everything else that has to last
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    folder: DataFolder,
 
     /// Take bodies over HTTP at this address, where /readyz, /healthz and /metrics are as well
     #[arg(long, value_name = "ADDR:PORT")]
@@ -89,7 +84,7 @@ impl Run {
 
     /// The configuration as it is on disk now, with the flags, and sound.
     fn load(&self) -> Result<Config> {
-        let mut config = self.config.load()?;
+        let mut config = self.folder.load()?;
         self.apply(&mut config);
         super::check::check(&config)?;
         Ok(config)
@@ -98,9 +93,6 @@ impl Run {
     /// Flags win over the file. Listeners that nobody named are added only where nothing is named, so
     /// that a second service on the machine finds its ports free.
     fn apply(&self, config: &mut Config) {
-        if let Some(data) = &self.data {
-            config.service.data.clone_from(data);
-        }
         let sources = &mut config.source;
         if let Some(listen) = &self.http {
             listen_at(sources, listen, Source::Http(HttpSource::default()));
