@@ -130,6 +130,13 @@ impl Opening<'_> {
     /// `at`: the time of the innermost envelope so far that says one.
     fn open(&mut self, record: &str, at: Option<Micros>, depth: u8) -> Holds {
         let Some(depth) = depth.checked_sub(1) else { return Holds::One };
+        if record.starts_with('"') {
+            // A message that was made JSON twice.
+            if let Ok(value) = json::from_str::<Raw<'_>>(record) {
+                self.value(value, at, depth);
+            }
+            return Holds::One;
+        }
         if !record.starts_with('{') {
             // `<13>May  6 07:08:09 host vault[7]: {…}`, `2026-05-06T07:08:09Z stdout F {…}`.
             if let (Some(start), true) = (record.find('{'), record.ends_with('}')) {
@@ -294,6 +301,7 @@ mod tests {
             format!(r#"{{"message":{{"data":"{BASE64}","messageId":"1"}},"subscription":"s"}}"#),
             format!("<13>May  6 07:08:09 host app[7]: {RECORD}"),
             format!("@cee: {RECORD}"),
+            text.clone(),
             format!(r#"{{"kubernetes":{{"audit":{RECORD}}}}}"#),
             format!(r#"{{"doc":{RECORD},"doc_as_upsert":true}}"#),
             format!(r#"{{"@timestamp":"x","body":{{"text":{text}}},"attributes":{{}}}}"#),
