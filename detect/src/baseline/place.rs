@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -141,7 +142,8 @@ impl Tool {
     pub fn of(user_agent: &str) -> Option<Self> {
         // Whoever calls writes it, at any length.
         let text = &user_agent[..user_agent.floor_char_boundary(Self::MAX_BYTES)];
-        let text = text.trim_start_matches(['[', ' ', '"']);
+        let text = without_calls(text.trim_start_matches(['[', ' ', '"']));
+        let text = text.as_ref();
         let outer = product(text);
         let family = INNER
             .iter()
@@ -189,6 +191,18 @@ impl fmt::Display for Tool {
         }
         Ok(())
     }
+}
+
+/// A user agent without the words in which SDKs of AWS say what they call, which is no tool:
+/// `api/lambda#1.45.0`, `md/command#ec2.get-console-output`, `command/s3.ls`.
+fn without_calls(text: &str) -> Cow<'_, str> {
+    let is_call = |word: &&str| {
+        ["api/", "command/", "md/command#"].iter().any(|prefix| word.starts_with(prefix))
+    };
+    if !text.split(' ').any(|word| is_call(&word)) {
+        return text.into();
+    }
+    text.split(' ').filter(|word| !is_call(word)).collect::<Vec<_>>().join(" ").into()
 }
 
 /// The first product of a user agent without its version: letters, and digits that stand in the
@@ -253,6 +267,15 @@ mod tests {
         assert_eq!(tool("[aws-cli/1.18.136 Python/3.8.5 Darwin/19.5.0]"), "aws-cli on macos");
         assert_eq!(tool("kubectl/v1.28.2 (linux/amd64) kubernetes/89a4ea3"), "kubectl on linux");
         assert_eq!(tool(""), "");
+        assert_eq!(
+            tool("Boto3/1.34 exec-env/AWS_Lambda_python3.12 Botocore/1.34"),
+            "Boto3 on lambda"
+        );
+        // What it calls is not where it runs.
+        let calls = "aws-sdk-go-v2/1.30.3 os/linux lang/go#1.22 md/GOOS#linux api/lambda#1.45.0";
+        assert_eq!(tool(calls), "aws-sdk-go on linux");
+        let calls = Tool::of("aws-cli/2.17 os/linux#6.1 md/command#ec2.get-console-output");
+        assert!(calls.is_some_and(|tool| !tool.browser));
         assert_eq!(
             Tool::of("aws-cli/2.2 exec-env/x kali/2023").and_then(|t| t.offensive),
             Some("kali")
