@@ -316,9 +316,11 @@ impl DormantAccount {
                 probability: Some(*probability),
             });
         }
-        for (name, operations) in [("operations", &wake.operations), ("refusals", &wake.refusals)] {
+        let done: Vec<_> = wake.operations.difference(&wake.refusals).collect();
+        let refused: Vec<_> = wake.refusals.iter().collect();
+        for (name, operations) in [("operations", done), ("refusals", refused)] {
             if !operations.is_empty() {
-                let few: Vec<_> = operations.iter().take(6).map(String::as_str).collect();
+                let few: Vec<_> = operations.iter().take(6).map(|name| name.as_str()).collect();
                 dimensions.push(Dimension {
                     name: name.into(),
                     observed: few.join(", "),
@@ -716,11 +718,13 @@ fn micros(duration: Duration) -> Micros {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
 }
 
-/// `92 days`, `26 hours`, `10 minutes`.
+/// `92 days`, `26 hours`, `10 minutes`, `less than a minute`.
 fn spell(length: Micros) -> String {
     let minutes = length / (60 * 1_000_000);
     match minutes {
-        ..120 => format!("{minutes} minutes"),
+        ..1 => "less than a minute".to_owned(),
+        1 => "one minute".to_owned(),
+        2..120 => format!("{minutes} minutes"),
         120..2880 => format!("{} hours", minutes / 60),
         _ => format!("{} days", minutes / 1440),
     }
