@@ -67,6 +67,11 @@ impl<'a> Observation<'a> {
         }
     }
 
+    /// What kind of thing a verb is applied to: `secrets`, `clusterrolebindings`.
+    pub fn kind_of_object(&self) -> Option<&'a str> {
+        Object::of(&self.event).map(|object| object.kind)
+    }
+
     /// The key under which the principal is remembered: see [`account_key`].
     #[inline]
     pub fn account(&self, principal: &str) -> u64 {

@@ -7,7 +7,7 @@
 //! ## Fires on / stays quiet on
 //! Fires: forty roles assumed by a job that knows two; refusals by eight roles within an hour; a new
 //! target reached from a new network with a new tool, or used at once to change policies and make
-//! keys; tokens asked for many accounts by one that never did; a proxy for people that acts as the
+//! keys; a chain of new roles taken by a workload that never took one; tokens asked for many accounts by one that never did; a proxy for people that acts as the
 //! cluster's own components.
 //! Quiet: brokers and proxies whose trade it is and who meet new targets every day; a nightly batch;
 //! retries of one target; services that act for themselves.
@@ -20,7 +20,7 @@ mod caller;
 mod targets;
 mod verdict;
 
-use self::aftermath::Aftermath;
+use self::aftermath::{Aftermath, Newcomer};
 use self::caller::{Caller, FEWEST, far_above};
 use self::targets::{class_of, is_mighty, is_platform};
 use self::verdict::{REFUSING, Unusual, severity, together};
@@ -92,6 +92,8 @@ const USUAL_TESTS: f64 = 600.0;
 const MAX_CLASSES: usize = 32;
 /// Active hours without any impersonation after which the first one is news.
 const LONG_WITHOUT: u32 = 12;
+/// The group of a new target of who never acted as anybody.
+const FIRST: u64 = 1;
 
 /// The state machine.
 pub struct ImpersonationSpike {
@@ -198,6 +200,9 @@ impl ImpersonationSpike {
                     .observed(target)
                     .usual(in_active_hours(format_args!("{once} new"), windows));
                 (item.once, item.windows) = (once, windows);
+                if news.windows == 0 && active >= LONG_WITHOUT {
+                    item.group = FIRST;
+                }
                 items.push(item);
             }
         }
@@ -317,11 +322,22 @@ fn write(finding: &mut Finding, who: &Who, items: &[&Item<Unusual>], probability
         1..=3 => finding.target_ids.join(", "),
         more => format!("{} and {} more", finding.target_ids[..3].join(", "), more - 3),
     };
+    let refused = items.iter().filter(|item| item.dimension == Unusual::Refusal).count();
+    let granted = items.iter().any(|item| item.dimension == Unusual::Edge);
+    let contain = match refused >= REFUSING {
+        true if !granted => {
+            format!("If not: end the sessions of {caller} and find out who has it.")
+        }
+        true => format!("If not: end the sessions of {caller}, and those that it minted."),
+        false => {
+            format!("If not: take its right to act as {targets}, and end the sessions it minted.")
+        }
+    };
     finding.next_steps = vec![
         format!("Ask the owner of {caller} whether a deployment or a migration runs now."),
-        format!("If not: take its right to act as {targets}, and end the sessions it minted."),
+        contain,
         format!("List what those sessions did from {} on.", format_instant(finding.first_seen)),
-        "Narrow the trust policy to the targets that it needs.".to_owned(),
+        format!("Let the targets trust {caller} no further than it needs."),
     ];
 }
 
@@ -364,17 +380,18 @@ impl Detector for ImpersonationSpike {
         let mut seen = Sighting::glance(observation, principal);
         self.accounts.touch(seen.account, seen.at, Activity::default).see(seen.window);
         let mut changed = Vec::new();
-        for (account, who, item) in self.aftermath.act(observation, seen.account) {
+        let target = target_of(event, principal);
+        for (account, who, item) in self.aftermath.act(observation, seen.account, target) {
             changed.extend(self.add(account, || who.clone(), item).map(|day| (day, account)));
         }
-        if let Some(target) = target_of(event, principal) {
+        if let Some(target) = target {
             seen.read(observation, &mut self.tools);
             let items = self.unusual(observation, &seen, target);
             let who = || Who::of(event, principal);
-            // People take up new roles and use them.
-            let newly = event.principal_kind != PrincipalKind::Human
-                && items.iter().any(|item| item.dimension == Unusual::Edge);
-            let newly = newly.then(&who);
+            // People take up new roles and use them, but not those above everything.
+            let takes_up = event.principal_kind == PrincipalKind::Human && !is_mighty(target);
+            let edge = items.iter().find(|item| item.dimension == Unusual::Edge && !takes_up);
+            let newly = edge.map(|edge| Newcomer { who: who(), is_first: edge.group == FIRST });
             for (account, who, item) in
                 self.aftermath.edge(observation, target, seen.account, newly)
             {

@@ -12,6 +12,9 @@ const BURST: Micros = HOUR;
 pub const REFUSING: usize = 4;
 const REFUSING_PAGES: usize = 8;
 const DIMENSIONS: usize = 4;
+/// A chain of new identities pages where it is so much rarer than the budget affords: it says less
+/// than other evidence of who does it.
+const CHAIN_PAGES: f64 = 0.1;
 /// So many new targets in a day are no deployment.
 const SWEEP: usize = 6;
 
@@ -25,6 +28,8 @@ pub enum Unusual {
     Class,
     /// What was done as an identity right after it was first acted as.
     Aftermath,
+    /// Whom such an identity then acted as, of who never acted as anybody.
+    Onward,
     Refusal,
     Network,
     Tool,
@@ -38,6 +43,7 @@ impl Unusual {
             Self::Edge => "new targets",
             Self::Class => "kind of target",
             Self::Aftermath => "what followed",
+            Self::Onward => "and through it",
             Self::Refusal => "refusals",
             Self::Network => "network",
             Self::Tool => "tool",
@@ -55,6 +61,7 @@ pub fn together(items: &[&Item<Unusual>], when: When) -> f64 {
             items.iter().map(|item| item.probability).fold(several, f64::min)
         }
         Unusual::Edge | Unusual::Class | Unusual::Refusal => 1.0,
+        Unusual::Onward => items.iter().map(|item| item.probability).fold(1.0, f64::min),
         Unusual::Aftermath => items.iter().map(|item| item.probability).product::<f64>().max(1e-6),
         _ => items.iter().map(|item| item.probability).fold(1.0, f64::min),
     }
@@ -72,6 +79,7 @@ pub fn severity(items: &[&Item<Unusual>], page_below: f64, when: When) -> Option
     let (edge, edges) = of(Unusual::Edge);
     let (class, _) = of(Unusual::Class);
     let (after, _) = of(Unusual::Aftermath);
+    let (onward, _) = of(Unusual::Onward);
     let (refused, refusals) = of(Unusual::Refusal);
     let (network, _) = of(Unusual::Network);
     let (tool, _) = of(Unusual::Tool);
@@ -102,6 +110,8 @@ pub fn severity(items: &[&Item<Unusual>], page_below: f64, when: When) -> Option
     let joint_pages = joint <= page_below && groups >= 2;
     let sweep = edges.len() >= SWEEP && edge <= page_below * 1e-2;
     let other_kind = class <= page_below;
+    // Two things that never happened, one through the other.
+    let chain = if onward < 1.0 { edge * onward } else { 1.0 };
 
     let severity = if joint_pages && joint <= page_below * 1e-5 || many_targets && groups >= 3 {
         Severity::Critical
@@ -110,6 +120,7 @@ pub fn severity(items: &[&Item<Unusual>], page_below: f64, when: When) -> Option
         || burst_pages
         || sweep
         || other_kind
+        || chain <= page_below * CHAIN_PAGES
         || spread && count <= page_below * 1e-8
     {
         Severity::High
@@ -117,11 +128,12 @@ pub fn severity(items: &[&Item<Unusual>], page_below: f64, when: When) -> Option
         || burst >= REFUSING && (young || refused <= 0.01)
         || joint <= page_below * 10.0 && groups >= 2
         || class <= page_below * 10.0
+        || chain <= page_below * 10.0
         || edge <= page_below * 2.0
     {
         Severity::Medium
     } else {
         return None;
     };
-    Some((severity, joint.min(volume)))
+    Some((severity, joint.min(volume).min(chain)))
 }
