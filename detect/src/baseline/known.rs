@@ -56,9 +56,21 @@ impl Known {
     /// The larger of two estimates: the values that were seen on one day only (Good and Turing),
     /// and the new ones of the last week, where the account meets new ones that then stay.
     pub fn new_until(&self, window: Window, began: Window, windows: u32) -> u32 {
+        self.new_among(|_| true, window, began, windows)
+    }
+
+    /// The same of some of the values; all that were forgotten count as such.
+    pub fn new_among(
+        &self,
+        counts: impl Fn(u64) -> bool,
+        window: Window,
+        began: Window,
+        windows: u32,
+    ) -> u32 {
         const WEEK: u32 = 7 * 24;
         let (mut once, mut recent) = (self.forgotten_once, 0);
-        for known in self.values.iter().filter(|known| known.first <= window) {
+        let counted = |known: &&Value| known.first <= window && counts(known.value);
+        for known in self.values.iter().filter(counted) {
             once += u32::from(known.again > window);
             recent += u32::from(known.first + WEEK > window && known.first >= began + LEARNING_LAG);
         }

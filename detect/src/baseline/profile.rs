@@ -31,6 +31,7 @@ pub struct Sighting {
     pub network: Option<Network>,
     pub tool: Option<Tool>,
     pub operation: u64,
+    pub credential: u64,
     pub refused: bool,
     /// Everything above but the time, of the raw text.
     pub raw: u64,
@@ -54,6 +55,7 @@ impl Sighting {
             network: None,
             tool: None,
             operation,
+            credential: keys.credential,
             refused,
             raw: join_keys(join_keys(from, with), operation.rotate_left(u32::from(refused))),
         }
@@ -117,6 +119,8 @@ pub struct Familiar {
     pub at: Micros,
     pub id: EventId,
     pub network: Network,
+    /// The key of its credential.
+    pub credential: u64,
 }
 
 /// Different sightings of one part of an hour that are told from new ones.
@@ -169,13 +173,13 @@ impl Profile {
         let began = self.activity.first;
         let mut news = News { windows, first_in_window, ..News::default() };
 
-        let mut value_of = |known: &mut Known, value: u64, cap: usize| {
+        let mut value_among = |known: &mut Known, value, cap, counts: &dyn Fn(u64) -> bool| {
             let (known_since, first) = known.see(value, seen.window, cap);
             let was_known = known_since.is_some_and(|since| since <= seen.window);
             let own = (first > before).then(|| {
                 let once = match windows {
                     0 => 0,
-                    _ => known.new_until(before, began, windows),
+                    _ => known.new_among(counts, before, began, windows),
                 };
                 Novel {
                     probability: novelty.tail(once, windows),
@@ -190,8 +194,13 @@ impl Profile {
             // The wide network is remembered beside the near ones, under its own number.
             let (near, _) = self.networks.see(network.wide(), seen.window, MAX_NETWORKS);
             let near = near.is_some_and(|since| since <= before);
-            (network, near, value_of(&mut self.networks, network.0, MAX_NETWORKS))
+            // Who gets a new address near the last one every day is not at home everywhere: a far
+            // one is as rare as its wide network.
+            let counts = |value| near || Network(value).is_wide();
+            (network, near, value_among(&mut self.networks, network.0, MAX_NETWORKS, &counts))
         });
+        let mut value_of =
+            |known: &mut Known, value, cap| value_among(known, value, cap, &|_| true);
         let tool = seen
             .tool
             .as_ref()
@@ -254,7 +263,7 @@ impl Profile {
     }
 
     fn note_familiar(&mut self, seen: &Sighting, network: Network) {
-        let sighting = Familiar { at: seen.at, id: seen.id, network };
+        let sighting = Familiar { at: seen.at, id: seen.id, network, credential: seen.credential };
         note_first(&mut self.familiar, sighting, |known| known.at);
     }
 

@@ -2,7 +2,7 @@
 //! A credential in the hands of somebody else: one that was reported as exposed and is used; one
 //! used from a network and with a tool never seen for its account, doing what the account never
 //! did, while the owner goes on working; an instance's or workload's credential away from where it
-//! was issued; one session key in two places; and, needing no history, the sequence that follows a
+//! was issued; one session key or token in two places; and, needing no history, the sequence that follows a
 //! theft: who am I, refused enumeration, rights granted to itself, keys made, logging switched off.
 //! ## Why it matters
 //! Leaked keys are how cloud accounts are lost, and minutes count. ATT&CK T1078.004, T1552.
@@ -10,7 +10,7 @@
 //! Fires: a key used from a new network with a new tool for new calls; instance credentials on a
 //! laptop; a quarantined key in use; who-am-I, five refusals and a policy attached to oneself.
 //! Quiet: runners on ever new addresses; a network move or an upgrade that many accounts share; a
-//! rotation with stragglers; scanners that are refused all day; Terraform, Helm and administrators.
+//! rotation with stragglers or by the account itself; scanners that are refused all day; Terraform, Helm and administrators.
 //! ## Memory
 //! A profile of 1 to 4 kB for each account, 200 bytes for each credential of the last days, half a
 //! kilobyte for each instance, evidence of at most 96 items for each account and day; the oldest is
@@ -91,6 +91,8 @@ impl Default for Settings {
 
 /// Accounts times windows in a day, before anything was counted.
 const USUAL_TESTS: f64 = 3600.0;
+/// How much rarer it is that one credential goes elsewhere and comes back within hours.
+const RETURNS: f64 = 0.2;
 /// A single new thing is kept as evidence below this.
 const REMARKABLE: f64 = 0.1;
 
@@ -439,9 +441,9 @@ impl LeakedCredential {
             .into_iter()
             .flat_map(|episode| episode.of(Unusual::Network))
             .chain(items.iter().filter(|item| item.dimension == Unusual::Network))
-            .map(|item| (item.at, item.value, &item.observed))
+            .map(|item| (item.at, item.value, &item.observed, &item.credential_id))
             .min();
-        let Some((at, value, network)) = new else { return };
+        let Some((at, value, network, credential)) = new else { return };
         let profile = self.profiles.get(seen.account);
         let Some(familiar) = profile.and_then(|profile| profile.familiar_after(at, value)) else {
             return;
@@ -455,8 +457,15 @@ impl LeakedCredential {
         }
         let several = profile.is_some_and(|profile| profile.networks.until(seen.window).len() > 6);
         let probability = if several { 0.3 } else { 0.05 };
+        let same = credential.as_ref().is_some_and(|id| key(id) == familiar.credential);
+        let (probability, what) = match same {
+            true => {
+                (probability * RETURNS, "the same credential goes on working from a known network")
+            }
+            false => (probability, "a known network goes on working"),
+        };
         let mut item = Item::new(event, Unusual::Overlap, 0, probability)
-            .observed(format!("a known network goes on working beside {network}"));
+            .observed(format!("{what} beside {network}"));
         (item.at, item.id) = (familiar.at, familiar.id);
         (item.source_ip, item.credential_id, item.target_id) = (None, None, None);
         items.push(item);

@@ -38,6 +38,11 @@ impl Act {
         !matches!(self, Self::WhoAmI | Self::SharedOutside)
     }
 
+    /// Whether there is something to undo after it.
+    pub fn changes(self) -> bool {
+        !matches!(self, Self::WhoAmI | Self::GrantToSelfTried | Self::OffensiveTool)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WhoAmI => "asked who it is",
@@ -120,17 +125,8 @@ pub fn act_of(observation: &Observation<'_>, tool: Option<&Tool>, habit: bool) -
             };
         }
         Kind::LoggingChanged => {
-            let more = [
-                "Create",
-                "Start",
-                "Enable",
-                "Add",
-                "Get",
-                "List",
-                "Describe",
-                "google.logging.v2.ConfigServiceV2.Create",
-            ];
-            let less = !more.iter().any(|verb| operation.starts_with(verb));
+            let more = ["create", "start", "enable", "add", "get", "list", "describe"];
+            let less = !begins_with(operation, &more);
             return (less && !builder).then_some(Act::LoggingOff);
         }
         _ => {}
@@ -147,7 +143,17 @@ pub fn act_of(observation: &Observation<'_>, tool: Option<&Tool>, habit: bool) -
 
 /// Rights or identities taken away are no gain for a thief.
 fn takes_away(operation: &str) -> bool {
-    ["Delete", "Detach", "Remove", "delete"].iter().any(|verb| operation.starts_with(verb))
+    begins_with(operation, &["delete", "detach", "remove"])
+}
+
+/// Whether the last word of an operation begins with one of some verbs, however its log spells it:
+/// `DetachUserPolicy`, `google.iam.admin.v1.DeleteServiceAccountKey`, `team.remove_member`.
+fn begins_with(operation: &str, verbs: &[&str]) -> bool {
+    let last = operation.rsplit(['.', '/', ':']).next().unwrap_or(operation).as_bytes();
+    let is = |verb: &&str| {
+        last.get(..verb.len()).is_some_and(|head| head.eq_ignore_ascii_case(verb.as_bytes()))
+    };
+    verbs.iter().any(is)
 }
 
 /// Whether the target of `event` is its principal, by id or by name.
@@ -155,4 +161,26 @@ fn acts_on_itself(event: &Event<'_>) -> bool {
     event.target_id.is_some_and(|target| {
         event.principal_id == Some(target) || event.principal_name == Some(target)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_away_is_told_in_every_spelling() {
+        for operation in [
+            "DetachUserPolicy",
+            "google.iam.admin.v1.DeleteServiceAccountKey",
+            "google.iam.v1/DeleteRole",
+            "team.remove_member",
+            "group.user_membership.remove",
+            "delete",
+        ] {
+            assert!(takes_away(operation), "{operation}");
+        }
+        for operation in ["AttachUserPolicy", "SetIamPolicy", "team.add_member", "removed.x", ""] {
+            assert!(!takes_away(operation), "{operation}");
+        }
+    }
 }

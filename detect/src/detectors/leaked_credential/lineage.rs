@@ -2,6 +2,7 @@
 
 use super::verdict::Unusual;
 use crate::baseline::bounded::Bounded;
+use crate::baseline::place::Network;
 use crate::baseline::profile::{Sighting, key};
 use crate::baseline::push_to_few;
 use crate::baseline::windows::Daily;
@@ -9,7 +10,7 @@ use crate::episode::Item;
 use crate::observation::Observation;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use telltale_schema::{EventId, Finding, Micros};
+use telltale_schema::{Event, EventId, Finding, Kind, Micros};
 
 /// Credentials in a chain that are followed upwards.
 const MAX_DEPTH: usize = 6;
@@ -89,7 +90,8 @@ impl Lineage {
     }
 
     /// Notes the credential that `event` minted.
-    pub fn minted(&mut self, Observation { event, keys }: &Observation<'_>, account: u64) {
+    pub fn minted(&mut self, observation: &Observation<'_>, account: u64) {
+        let Observation { event, keys } = observation;
         let Some(child) = event.issued_credential_id else { return };
         let parent = event.credential_id.map_or(account, |_| keys.credential);
         let at = event.event_time;
@@ -98,6 +100,14 @@ impl Lineage {
             &mut self.credentials.touch(key(child), at, Credential::default).family().minted;
         // The earliest counts, whichever is told first.
         *minted = Some(minted.map_or(minting, |known| known.min(minting)));
+        // Whoever signs in uses what it gets from there.
+        let itself = event.target_id.is_none_or(|target| event.principal_id == Some(target));
+        let signs_in = itself || event.kind == Kind::Authentication;
+        if let Some(network) = event.source_ip.filter(|_| signs_in).and_then(Network::of) {
+            let credential = self.credentials.touch(key(child), at, Credential::default);
+            let (places, sighting) = (&mut credential.networks, (at, event.event_id));
+            note(places, sighting, origin(network, observation), || origin_text(network, event));
+        }
         let children =
             &mut self.credentials.touch(parent, at, Credential::default).family().children;
         match children.iter_mut().find(|(_, known)| known == child) {
@@ -177,40 +187,37 @@ impl Lineage {
     /// Notes from where and with what a credential is used; evidence when that is a second place.
     pub fn used(
         &mut self,
-        Observation { event, keys }: &Observation<'_>,
+        observation: &Observation<'_>,
         seen: &Sighting,
         wants: &dyn Fn(Unusual, u64, Micros) -> bool,
         items: &mut Vec<Item<Unusual>>,
     ) {
+        let Observation { event, keys } = observation;
         let Some(text) = event.credential_id else { return };
         let id = keys.credential;
         let credential = self.credentials.touch(id, seen.at, Credential::default);
-        credential.id.get_or_insert_with(|| text.into());
         let habit = self.habits.touch(seen.account, seen.at, Habit::default);
-        if credential.networks.is_empty() && credential.tools.is_empty() {
+        if credential.id.is_none() {
+            credential.id = Some(text.into());
             habit.credentials.add(seen.at);
         }
-        let network = seen.network.filter(|network| !network.is_private());
-        let is_second_network = network.is_some_and(|network| {
-            second(&mut credential.networks, seen, network.wide(), || network.to_string())
+        let sighting = (seen.at, seen.id);
+        let network = seen.network.and_then(|network| {
+            let value = origin(network, observation);
+            note(&mut credential.networks, sighting, value, || origin_text(network, event));
+            second(&credential.networks, |place| is_host(place.value) == is_host(value))
         });
-        let is_second_tool = seen
-            .tool
-            .as_ref()
-            .is_some_and(|tool| second(&mut credential.tools, seen, tool.key, || tool.to_string()));
-        let found = [
-            (is_second_network, &credential.networks, Unusual::CredentialNetwork),
-            (is_second_tool, &credential.tools, Unusual::CredentialTool),
-        ];
-        if !is_second_network && !is_second_tool {
+        let tool = seen.tool.as_ref().and_then(|tool| {
+            note(&mut credential.tools, sighting, tool.key, || tool.to_string().into());
+            second(&credential.tools, |_| true)
+        });
+        let found = [(network, Unusual::CredentialNetwork), (tool, Unusual::CredentialTool)];
+        if found.iter().all(|(places, _)| places.is_none()) {
             return;
         }
         let credentials = habit.credentials.sum_before(seen.at);
-        for (at, (is_second, places, dimension)) in found.into_iter().enumerate() {
-            let [first, place, ..] = places.as_slice() else { continue };
-            if !is_second {
-                continue;
-            }
+        for (at, (places, dimension)) in found.into_iter().enumerate() {
+            let Some((first, place)) = places else { continue };
             let several = &mut habit.several.get_or_insert_default()[at];
             if !std::mem::replace(&mut credential.counted[at], true) {
                 several.add(place.at);
@@ -229,22 +236,48 @@ impl Lineage {
     }
 }
 
-/// Notes a place; whether there are two now.
-fn second(
+/// The network of an event as a credential ought to stay in it: the wide one of a public address, and
+/// a private address itself, which is a host or a pod.
+fn origin(network: Network, Observation { keys, .. }: &Observation<'_>) -> u64 {
+    match network.is_private() {
+        true => keys.source_ip | HOST,
+        false => network.wide() & !HOST,
+    }
+}
+
+/// [`origin`] for a reader.
+fn origin_text(network: Network, event: &Event<'_>) -> Box<str> {
+    match event.source_ip {
+        Some(address) if network.is_private() => address.into(),
+        _ => network.to_string().into(),
+    }
+}
+
+/// Marks the number of a private address.
+const HOST: u64 = 1 << 63;
+
+fn is_host(value: u64) -> bool {
+    value & HOST != 0
+}
+
+/// Notes a place, at its earliest.
+fn note(
     places: &mut Vec<Place>,
-    seen: &Sighting,
+    (at, id): (Micros, EventId),
     value: u64,
-    text: impl FnOnce() -> String,
-) -> bool {
+    text: impl FnOnce() -> Box<str>,
+) {
     match places.iter_mut().find(|known| known.value == value) {
-        Some(known) if (known.at, known.id) <= (seen.at, seen.id) => return places.len() > 1,
-        Some(known) => (known.at, known.id) = (seen.at, seen.id),
-        None => {
-            let (at, id, text) = (seen.at, seen.id, text().into());
-            push_to_few(places, Place { at, id, value, text });
-        }
+        Some(known) if (known.at, known.id) <= (at, id) => return,
+        Some(known) => (known.at, known.id) = (at, id),
+        None => push_to_few(places, Place { at, id, value, text: text() }),
     }
     places.sort_unstable();
     places.truncate(MAX_PLACES);
-    places.len() > 1
+}
+
+/// The first two of the places that count.
+fn second(places: &[Place], counts: impl Fn(&Place) -> bool) -> Option<(&Place, &Place)> {
+    let mut counted = places.iter().filter(|place| counts(place));
+    counted.next().zip(counted.next())
 }

@@ -16,7 +16,7 @@ use crate::episode::{Item, Who, day_of};
 use crate::observation::Observation;
 use serde::{Deserialize, Serialize};
 use telltale_schema::time::DAY;
-use telltale_schema::{Event, EventId, Micros, PrincipalKind};
+use telltale_schema::{Event, EventId, Kind, Micros, PrincipalKind};
 
 /// Networks remembered of one instance, tools of one network, and instances of one address.
 const MAX_NETWORKS: usize = 6;
@@ -231,12 +231,16 @@ impl Places {
         let (Some(address), Some(network)) = (event.source_ip, seen.network) else { return };
         let Some(principal) = event.principal_id else { return };
         let instance = event.session_id.filter(|session| is_instance(session));
-        let pod = principal.starts_with("system:serviceaccount:");
+        // A proxy that acts as people hands on their addresses and their tools.
+        let for_person = event.kind == Kind::Impersonation
+            && event.target_id.is_some_and(|target| !target.starts_with("system:"));
+        let pod = principal.starts_with("system:serviceaccount:") && !for_person;
         let sign = |value, probability, text: String| {
             Item::new(event, Unusual::Place, value, probability).observed(text)
         };
         let desk = seen.tool.as_ref().filter(|tool| is_desk(tool) && news.tool.is_some());
-        if (instance.is_some() || pod || event.principal_kind == PrincipalKind::Workload)
+        let workload = event.principal_kind == PrincipalKind::Workload && !for_person;
+        if (instance.is_some() || pod || workload)
             && let Some(tool) = desk
             && wants(Unusual::Place, DESK, seen.at)
         {

@@ -75,12 +75,18 @@ pub fn write(
     } else {
         format!("{short}: credential used as never before")
     };
-    finding.sentence = sentence(&finding, &episode.who, verdict);
-    finding.next_steps = next_steps(&finding, short, acts);
+    // What came before the credential that is accused was used is evidence, but not of it.
+    let bears = |item: &&&Item<Unusual>| item.credential_id == finding.credential_id;
+    let accused = finding.credential_id.as_ref().and_then(|_| justify.iter().find(bears));
+    let since = accused.map_or(finding.first_seen, |item| item.at);
+    finding.sentence = sentence(&finding, &episode.who, verdict, since);
+    let takes = |kind| matches!(kind, Unusual::Act(act) if act.changes());
+    let changed = items.iter().any(|item| takes(item.dimension));
+    finding.next_steps = next_steps(&finding, short, changed, since);
     finding
 }
 
-fn sentence(finding: &Finding, who: &Who, verdict: &Verdict) -> String {
+fn sentence(finding: &Finding, who: &Who, verdict: &Verdict, since: Micros) -> String {
     let parts: Vec<String> = finding.dimensions.iter().map(phrase).collect();
     let credential = finding
         .credential_id
@@ -93,13 +99,13 @@ fn sentence(finding: &Finding, who: &Who, verdict: &Verdict) -> String {
     };
     format!(
         "Since {} {}{credential} shows {}; {odds}.",
-        format_instant(finding.first_seen),
+        format_instant(since),
         who.full(),
         parts.join("; "),
     )
 }
 
-fn next_steps(finding: &Finding, short: &str, acts: bool) -> Vec<String> {
+fn next_steps(finding: &Finding, short: &str, changed: bool, since: Micros) -> Vec<String> {
     let mut steps = Vec::new();
     let credential = finding.credential_id.as_deref().unwrap_or("the credential");
     if !finding.source_ips.is_empty() {
@@ -115,7 +121,7 @@ fn next_steps(finding: &Finding, short: &str, acts: bool) -> Vec<String> {
             finding.child_credential_ids.join(", ")
         ));
     }
-    if acts {
+    if changed {
         steps.push(
             "Undo what it changed: policies attached, keys and logins made, logging stopped."
                 .to_owned(),
@@ -123,7 +129,7 @@ fn next_steps(finding: &Finding, short: &str, acts: bool) -> Vec<String> {
     }
     steps.push(format!(
         "List everything that {short} did from {} on, and what it read.",
-        format_instant(finding.first_seen),
+        format_instant(since),
     ));
     steps.truncate(5);
     steps
