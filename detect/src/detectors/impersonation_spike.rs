@@ -326,7 +326,7 @@ fn write(finding: &mut Finding, who: &Who, items: &[&Item<Unusual>], probability
     let granted = items.iter().any(|item| item.dimension == Unusual::Edge);
     let contain = match refused >= REFUSING {
         true if !granted => {
-            format!("If not: end the sessions of {caller} and find out who has it.")
+            format!("If not: end the sessions of {caller} and find out who uses it.")
         }
         true => format!("If not: end the sessions of {caller}, and those that it minted."),
         false => {

@@ -5,6 +5,8 @@
 //!
 //! An edge and an act belong together when the act uses the credential that the edge minted, or
 //! comes from the edge's address by the identity itself. Either may arrive first, so both are kept.
+//! To act as a third identity is such an act where the caller never acted as anybody before. What
+//! Kubernetes does under somebody's name is edge and act in one.
 
 use super::verdict::Unusual;
 use crate::baseline::bounded::Bounded;
