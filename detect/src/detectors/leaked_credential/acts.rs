@@ -141,9 +141,9 @@ pub fn act_of(observation: &Observation<'_>, tool: Option<&Tool>, habit: bool) -
     None
 }
 
-/// Rights or identities taken away are no gain for a thief.
+/// Rights or identities taken away are no gain for a thief, nor is an account that is unlocked.
 fn takes_away(operation: &str) -> bool {
-    begins_with(operation, &["delete", "detach", "remove"])
+    begins_with(operation, &["delete", "detach", "remove", "revoke", "unlock"])
 }
 
 /// Whether the last word of an operation begins with one of some verbs, however its log spells it:
@@ -175,6 +175,7 @@ mod tests {
             "google.iam.v1/DeleteRole",
             "team.remove_member",
             "group.user_membership.remove",
+            "user.account.unlock",
             "delete",
         ] {
             assert!(takes_away(operation), "{operation}");

@@ -14,6 +14,9 @@ use telltale_schema::{Dimension, Finding, Micros, Severity};
 /// Operations that only set the scene are left out of the evidence above this many.
 const MAX_OPERATIONS: usize = 12;
 
+/// A probability above this is no argument.
+const MAY_BE_CHANCE: f64 = 0.05;
+
 /// What was minted this long after the last evidence is named with it.
 pub const CHILDREN_WITHIN: Micros = HOUR;
 
@@ -94,6 +97,8 @@ fn sentence(finding: &Finding, who: &Who, verdict: &Verdict, since: Micros) -> S
         .map_or_else(String::new, |credential| format!(" with credential {credential}"));
     let odds = if verdict.sequence >= 3.0 && verdict.probability > 1e-3 {
         "this is the order in which stolen credentials are used".to_owned()
+    } else if verdict.probability > MAY_BE_CHANCE {
+        "each by itself may be chance".to_owned()
     } else {
         format!("by chance this happens with probability {:.0e} in an hour", verdict.probability)
     };
