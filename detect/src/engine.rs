@@ -39,7 +39,7 @@ pub struct Engine {
 }
 
 /// Who can read what is saved: the version, and behind it how often the form has changed within it.
-const SAVED_BY: &str = concat!(env!("CARGO_PKG_VERSION"), "-3");
+const SAVED_BY: &str = concat!(env!("CARGO_PKG_VERSION"), "-4");
 
 /// Findings of which is remembered what they said. One that is raised again as it was after so many
 /// others would be told twice.

@@ -267,11 +267,20 @@ impl Profile {
         note_first(&mut self.familiar, sighting, |known| known.at);
     }
 
-    /// The first sighting from a known network other than `new`, clearly after `at`: the owner
-    /// went on working.
-    pub fn familiar_after(&self, at: Micros, new: u64) -> Option<Familiar> {
+    /// The first sighting from a known network other than `new`, clearly after `at`, with `credential`
+    /// where one is asked for: the owner went on working.
+    pub fn familiar_after(
+        &self,
+        at: Micros,
+        new: u64,
+        credential: Option<u64>,
+    ) -> Option<Familiar> {
         let from = slot_of(at) + 2;
-        let other = |known: &Familiar| known.network.0 != new && slot_of(known.at) >= from;
+        let other = |known: &Familiar| {
+            known.network.0 != new
+                && slot_of(known.at) >= from
+                && credential.is_none_or(|credential| credential == known.credential)
+        };
         self.familiar.iter().copied().find(other)
     }
 

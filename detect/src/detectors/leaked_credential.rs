@@ -92,7 +92,7 @@ impl Default for Settings {
 /// Accounts times windows in a day, before anything was counted.
 const USUAL_TESTS: f64 = 3600.0;
 /// How much rarer it is that one credential goes elsewhere and comes back within hours.
-const RETURNS: f64 = 0.2;
+const RETURNS: f64 = 0.1;
 /// A single new thing is kept as evidence below this.
 const REMARKABLE: f64 = 0.1;
 
@@ -331,7 +331,8 @@ impl Detector for LeakedCredential {
         let wanted = Wanted::by(&seen, &self.episodes);
         let wants = |dimension, value, at| wanted.wants(dimension, value, at);
         self.lineage.used(observation, &seen, &wants, &mut items);
-        self.places.used(observation, &seen, &news, &wants, &mut items);
+        let in_function = self.lineage.ran_in_function(keys.credential);
+        self.places.used(observation, &seen, &news, in_function, &wants, &mut items);
         let profile = self.profiles.get(seen.account).expect("the profile was touched above");
         Self::novelties(observation, &seen, &news, profile, &wanted, &mut items);
         let acts = Self::acts(observation, &seen, &news, &wanted);
@@ -443,32 +444,39 @@ impl LeakedCredential {
             .chain(items.iter().filter(|item| item.dimension == Unusual::Network))
             .map(|item| (item.at, item.value, &item.observed, &item.credential_id))
             .min();
-        let Some((at, value, network, credential)) = new else { return };
-        let profile = self.profiles.get(seen.account);
-        let Some(familiar) = profile.and_then(|profile| profile.familiar_after(at, value)) else {
-            return;
-        };
-        if day_of(familiar.at) != day_of(seen.at)
-            || !episode.is_none_or(|episode| {
-                episode.wants(Unusual::Overlap, 0, familiar.at, Some(familiar.id))
-            })
-        {
-            return;
-        }
-        let several = profile.is_some_and(|profile| profile.networks.until(seen.window).len() > 6);
+        let Some((at, new_network, network, credential)) = new else { return };
+        let mut found = Vec::new();
+        let Some(profile) = self.profiles.get(seen.account) else { return };
+        let credential = credential.as_deref().map(key);
+        let several = profile.networks.until(seen.window).len() > 6;
         let probability = if several { 0.3 } else { 0.05 };
-        let same = credential.as_ref().is_some_and(|id| key(id) == familiar.credential);
-        let (probability, what) = match same {
-            true => {
-                (probability * RETURNS, "the same credential goes on working from a known network")
+        for (value, only, probability, what) in [
+            (0, None, probability, "a known network goes on working"),
+            (
+                1,
+                credential,
+                probability * RETURNS,
+                "the same credential comes back to a known network",
+            ),
+        ] {
+            if value == 1 && only.is_none() {
+                continue;
             }
-            false => (probability, "a known network goes on working"),
-        };
-        let mut item = Item::new(event, Unusual::Overlap, 0, probability)
-            .observed(format!("{what} beside {network}"));
-        (item.at, item.id) = (familiar.at, familiar.id);
-        (item.source_ip, item.credential_id, item.target_id) = (None, None, None);
-        items.push(item);
+            let Some(familiar) = profile.familiar_after(at, new_network, only) else { continue };
+            if day_of(familiar.at) != day_of(seen.at)
+                || !episode.is_none_or(|episode| {
+                    episode.wants(Unusual::Overlap, value, familiar.at, Some(familiar.id))
+                })
+            {
+                continue;
+            }
+            let mut item = Item::new(event, Unusual::Overlap, value, probability)
+                .observed(format!("{what} beside {network}"));
+            (item.at, item.id) = (familiar.at, familiar.id);
+            (item.source_ip, item.credential_id, item.target_id) = (None, None, None);
+            found.push(item);
+        }
+        items.append(&mut found);
     }
 }
 

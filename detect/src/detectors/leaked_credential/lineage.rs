@@ -2,6 +2,7 @@
 
 use super::verdict::Unusual;
 use crate::baseline::bounded::Bounded;
+use crate::baseline::join_keys;
 use crate::baseline::place::Network;
 use crate::baseline::profile::{Sighting, key};
 use crate::baseline::push_to_few;
@@ -18,6 +19,10 @@ const MAX_DEPTH: usize = 6;
 const MAX_PLACES: usize = 6;
 /// An account with fewer credentials than this says nothing about how they are used.
 const ENOUGH: u64 = 5;
+/// Kinds of accounts whose custom counts for an account that is little known, and the least that it
+/// may be.
+const MAX_CUSTOMS: usize = 256;
+const CUSTOM: f64 = 0.02;
 
 /// One credential.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -78,15 +83,23 @@ struct Habit {
 pub struct Lineage {
     credentials: Bounded<Credential>,
     habits: Bounded<Habit>,
+    /// The same of all accounts of a log and kind, for one that is little known.
+    customs: Bounded<Habit>,
 }
 
 impl Lineage {
     pub fn new(cap: usize) -> Self {
-        Self { credentials: Bounded::new(cap), habits: Bounded::new(cap) }
+        Self {
+            credentials: Bounded::new(cap),
+            habits: Bounded::new(cap),
+            customs: Bounded::new(MAX_CUSTOMS),
+        }
     }
 
     pub fn evicted_total(&self) -> u64 {
-        self.credentials.evicted_total() + self.habits.evicted_total()
+        self.credentials.evicted_total()
+            + self.habits.evicted_total()
+            + self.customs.evicted_total()
     }
 
     /// Notes the credential that `event` minted.
@@ -143,6 +156,13 @@ impl Lineage {
         self.credentials.get(credential)?.id.as_deref()
     }
 
+    /// Whether a credential was first used within a function or a container.
+    pub fn ran_in_function(&self, credential: u64) -> bool {
+        let first = self.credentials.get(credential).and_then(|known| known.tools.first());
+        let platforms = [" on lambda", " on container"];
+        first.is_some_and(|tool| platforms.iter().any(|platform| tool.text.ends_with(platform)))
+    }
+
     /// The credentials above this one, itself first.
     pub fn chain(&self, credential: u64) -> impl Iterator<Item = u64> + '_ {
         let mut next = Some(credential);
@@ -197,9 +217,12 @@ impl Lineage {
         let id = keys.credential;
         let credential = self.credentials.touch(id, seen.at, Credential::default);
         let habit = self.habits.touch(seen.account, seen.at, Habit::default);
+        let custom = join_keys(key(event.log), event.principal_kind as u64);
+        let custom = self.customs.touch(custom, seen.at, Habit::default);
         if credential.id.is_none() {
             credential.id = Some(text.into());
             habit.credentials.add(seen.at);
+            custom.credentials.add(seen.at);
         }
         let sighting = (seen.at, seen.id);
         let network = seen.network.and_then(|network| {
@@ -218,12 +241,16 @@ impl Lineage {
         let credentials = habit.credentials.sum_before(seen.at);
         for (at, (places, dimension)) in found.into_iter().enumerate() {
             let Some((first, place)) = places else { continue };
-            let several = &mut habit.several.get_or_insert_default()[at];
+            let own = &mut habit.several.get_or_insert_default()[at];
+            let others = &mut custom.several.get_or_insert_default()[at];
             if !std::mem::replace(&mut credential.counted[at], true) {
-                several.add(place.at);
+                own.add(place.at);
+                others.add(place.at);
             }
-            let several = several.sum_before(seen.at);
-            let probability = (several as f64 + 0.5) / (credentials as f64 + 1.0);
+            let others = others.sum_before(seen.at) as f64 + 1.0;
+            let custom = others / (custom.credentials.sum_before(seen.at) as f64 + 2.0);
+            let own = own.sum_before(seen.at) as f64 + custom.clamp(CUSTOM, 0.5);
+            let probability = own / (credentials as f64 + 1.0);
             if credentials < ENOUGH || probability > 0.1 || !wants(dimension, id, place.at) {
                 continue;
             }

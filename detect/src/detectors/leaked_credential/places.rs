@@ -37,6 +37,8 @@ mod odds {
     pub const OTHER_TOOL_ENDPOINT: f64 = 0.5;
     /// A laptop's system under a workload.
     pub const DESK: f64 = 0.01;
+    /// The same with a credential that was used within a function or a container before.
+    pub const FUNCTION_AT_DESK: f64 = 1e-4;
     /// A person's browser behind the same address, where the instance is at home or away.
     pub const BROWSER: f64 = 0.01;
     pub const BROWSER_AWAY: f64 = 0.002;
@@ -225,6 +227,7 @@ impl Places {
         Observation { event, keys }: &Observation<'_>,
         seen: &Sighting,
         news: &News,
+        in_function: bool,
         wants: &dyn Fn(Unusual, u64, Micros) -> bool,
         items: &mut Vec<Item<Unusual>>,
     ) {
@@ -245,6 +248,12 @@ impl Places {
             && wants(Unusual::Place, DESK, seen.at)
         {
             items.push(sign(DESK, odds::DESK, format!("{tool}, which no workload is")));
+        } else if in_function
+            && let Some(tool) = desk
+            && wants(Unusual::Place, DESK, seen.at)
+        {
+            let text = format!("{tool} with the credential of a function");
+            items.push(sign(DESK, odds::FUNCTION_AT_DESK, text));
         }
         if pod && !network.is_private() && news.network.is_some_and(|n| n.probability < 0.5) {
             items.push(sign(OUTSIDE, odds::POD_OUTSIDE, format!("a pod's account from {network}")));
