@@ -92,7 +92,7 @@ impl Default for Settings {
 /// Accounts times windows in a day, before anything was counted.
 const USUAL_TESTS: f64 = 3600.0;
 /// How much rarer it is that one credential goes elsewhere and comes back within hours.
-const RETURNS: f64 = 0.1;
+const RETURNS: f64 = 0.2;
 /// A single new thing is kept as evidence below this.
 const REMARKABLE: f64 = 0.1;
 
