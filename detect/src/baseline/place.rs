@@ -18,6 +18,7 @@ const PUBLIC_V4: u64 = 1 << 56;
 const PRIVATE_V4: u64 = 2 << 56;
 const V6: u64 = 3 << 56;
 const PRIVATE_V6: u64 = 4 << 56;
+const HOST_V4: u64 = 5 << 56;
 const TAG: u64 = 0xff << 56;
 /// Marks the number of a wide network.
 const WIDE: u64 = 1 << 55;
@@ -25,9 +26,25 @@ const WIDE: u64 = 1 << 55;
 impl Network {
     /// `None` for what is no address.
     pub fn of(address: &str) -> Option<Self> {
-        match address.parse().ok()? {
-            IpAddr::V4(v4) => Some(Self::of_v4(v4)),
-            IpAddr::V6(v6) => Some(match v6.to_ipv4_mapped() {
+        Some(Self::of_ip(address.parse().ok()?))
+    }
+
+    /// The network of an address, and of a private IPv4 address the host or pod beside it, as a network
+    /// of its own.
+    pub fn with_host(address: &str) -> Option<(Self, Self)> {
+        let ip: IpAddr = address.parse().ok()?;
+        let network = Self::of_ip(ip);
+        let host = match ip.to_canonical() {
+            IpAddr::V4(v4) if network.is_private() => Self(HOST_V4 | u64::from(v4.to_bits())),
+            _ => network,
+        };
+        Some((network, host))
+    }
+
+    fn of_ip(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::of_v4(v4),
+            IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
                 Some(v4) => Self::of_v4(v4),
                 None => {
                     let high = (v6.to_bits() >> 80) as u64;
@@ -35,7 +52,7 @@ impl Network {
                         v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local();
                     Self(if local { PRIVATE_V6 } else { V6 } | high)
                 }
-            }),
+            },
         }
     }
 
@@ -57,9 +74,14 @@ impl Network {
         self.0 & WIDE != 0
     }
 
-    /// The /16 or /32 around it; all private networks are one.
+    pub fn is_host(self) -> bool {
+        self.0 & TAG == HOST_V4
+    }
+
+    /// The /16 or /32 around it; all private networks are one, and a host is its own.
     pub fn wide(self) -> u64 {
         match self.0 & TAG {
+            HOST_V4 => self.0,
             PUBLIC_V4 | V6 => self.0 & !0xffff | WIDE,
             tag => tag | WIDE,
         }
@@ -72,6 +94,7 @@ impl fmt::Display for Network {
         match self.0 & TAG {
             PUBLIC_V4 => write!(f, "{}/24", Ipv4Addr::from_bits(bits as u32)),
             PRIVATE_V4 => write!(f, "{}/16", Ipv4Addr::from_bits(bits as u32)),
+            HOST_V4 => write!(f, "{}", Ipv4Addr::from_bits(bits as u32)),
             _ => write!(f, "{}/48", Ipv6Addr::from_bits(u128::from(bits) << 80)),
         }
     }
@@ -290,5 +313,8 @@ mod tests {
         assert_eq!(network("::ffff:10.1.2.3").as_deref(), Some("10.1.0.0/16"));
         assert_eq!(network("2001:db8:1:2::3").as_deref(), Some("2001:db8:1::/48"));
         assert_eq!(network("AWS Internal"), None);
+        let host = |text: &str| Network::with_host(text).map(|(_, host)| host.to_string());
+        assert_eq!(host("::ffff:10.1.2.3").as_deref(), Some("10.1.2.3"));
+        assert_eq!(host("198.51.100.7").as_deref(), Some("198.51.100.0/24"));
     }
 }

@@ -29,6 +29,8 @@ pub struct Sighting {
     pub account: u64,
     pub tenant: u64,
     pub network: Option<Network>,
+    /// Of a private address the host, else the network again.
+    pub host: Option<Network>,
     pub tool: Option<Tool>,
     pub operation: u64,
     pub credential: u64,
@@ -53,6 +55,7 @@ impl Sighting {
             account: observation.account(principal),
             tenant: keys.tenant,
             network: None,
+            host: None,
             tool: None,
             operation,
             credential: keys.credential,
@@ -64,7 +67,7 @@ impl Sighting {
     /// Reads the address and the user agent.
     pub fn read(&mut self, observation: &Observation<'_>, tools: &mut Tools) {
         let Observation { event, keys } = observation;
-        self.network = event.source_ip.and_then(Network::of);
+        (self.network, self.host) = event.source_ip.and_then(Network::with_host).unzip();
         self.tool = event.user_agent.and_then(|agent| tools.read(agent, keys.user_agent));
     }
 }

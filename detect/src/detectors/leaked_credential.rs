@@ -331,7 +331,8 @@ impl Detector for LeakedCredential {
         let wanted = Wanted::by(&seen, &self.episodes);
         let wants = |dimension, value, at| wanted.wants(dimension, value, at);
         self.lineage.used(observation, &seen, &wants, &mut items);
-        let in_function = self.lineage.ran_in_function(keys.credential);
+        let at_desk = news.tool.is_some() && seen.tool.as_ref().is_some_and(is_desk);
+        let in_function = at_desk && self.lineage.ran_in_function(keys.credential);
         self.places.used(observation, &seen, &news, in_function, &wants, &mut items);
         let profile = self.profiles.get(seen.account).expect("the profile was touched above");
         Self::novelties(observation, &seen, &news, profile, &wanted, &mut items);

@@ -11,7 +11,7 @@ use crate::episode::Item;
 use crate::observation::Observation;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use telltale_schema::{Event, EventId, Finding, Kind, Micros};
+use telltale_schema::{EventId, Finding, Kind, Micros};
 
 /// Credentials in a chain that are followed upwards.
 const MAX_DEPTH: usize = 6;
@@ -23,6 +23,8 @@ const ENOUGH: u64 = 5;
 /// may be.
 const MAX_CUSTOMS: usize = 256;
 const CUSTOM: f64 = 0.02;
+/// Tools whose names are kept.
+const MAX_TOOLS: usize = 16_384;
 
 /// One credential.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -63,12 +65,13 @@ impl Credential {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Where or with what a credential was first used: the number of a network or a host, or the key of a
+/// tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Place {
     at: Micros,
     id: EventId,
     value: u64,
-    text: Box<str>,
 }
 
 /// How many credentials an account used, and in how many networks and tools each.
@@ -85,6 +88,8 @@ pub struct Lineage {
     habits: Bounded<Habit>,
     /// The same of all accounts of a log and kind, for one that is little known.
     customs: Bounded<Habit>,
+    /// What tools are called.
+    tools: Bounded<Box<str>>,
 }
 
 impl Lineage {
@@ -93,6 +98,7 @@ impl Lineage {
             credentials: Bounded::new(cap),
             habits: Bounded::new(cap),
             customs: Bounded::new(MAX_CUSTOMS),
+            tools: Bounded::new(MAX_TOOLS),
         }
     }
 
@@ -100,6 +106,7 @@ impl Lineage {
         self.credentials.evicted_total()
             + self.habits.evicted_total()
             + self.customs.evicted_total()
+            + self.tools.evicted_total()
     }
 
     /// Notes the credential that `event` minted.
@@ -116,10 +123,9 @@ impl Lineage {
         // Whoever signs in uses what it gets from there.
         let itself = event.target_id.is_none_or(|target| event.principal_id == Some(target));
         let signs_in = itself || event.kind == Kind::Authentication;
-        if let Some(network) = event.source_ip.filter(|_| signs_in).and_then(Network::of) {
+        if let Some((_, host)) = event.source_ip.filter(|_| signs_in).and_then(Network::with_host) {
             let credential = self.credentials.touch(key(child), at, Credential::default);
-            let (places, sighting) = (&mut credential.networks, (at, event.event_id));
-            note(places, sighting, origin(network, observation), || origin_text(network, event));
+            note(&mut credential.networks, (at, event.event_id), host.0, is_same_network);
         }
         let children =
             &mut self.credentials.touch(parent, at, Credential::default).family().children;
@@ -159,8 +165,9 @@ impl Lineage {
     /// Whether a credential was first used within a function or a container.
     pub fn ran_in_function(&self, credential: u64) -> bool {
         let first = self.credentials.get(credential).and_then(|known| known.tools.first());
+        let name = first.and_then(|tool| self.tools.get(tool.value));
         let platforms = [" on lambda", " on container"];
-        first.is_some_and(|tool| platforms.iter().any(|platform| tool.text.ends_with(platform)))
+        name.is_some_and(|name| platforms.iter().any(|platform| name.ends_with(platform)))
     }
 
     /// The credentials above this one, itself first.
@@ -217,27 +224,28 @@ impl Lineage {
         let id = keys.credential;
         let credential = self.credentials.touch(id, seen.at, Credential::default);
         let habit = self.habits.touch(seen.account, seen.at, Habit::default);
-        let custom = join_keys(key(event.log), event.principal_kind as u64);
-        let custom = self.customs.touch(custom, seen.at, Habit::default);
+        let custom = join_keys(keys.log, event.principal_kind as u64);
         if credential.id.is_none() {
             credential.id = Some(text.into());
             habit.credentials.add(seen.at);
-            custom.credentials.add(seen.at);
+            self.customs.touch(custom, seen.at, Habit::default).credentials.add(seen.at);
         }
         let sighting = (seen.at, seen.id);
-        let network = seen.network.and_then(|network| {
-            let value = origin(network, observation);
-            note(&mut credential.networks, sighting, value, || origin_text(network, event));
-            second(&credential.networks, |place| is_host(place.value) == is_host(value))
+        let network = seen.host.and_then(|host| {
+            note(&mut credential.networks, sighting, host.0, is_same_network);
+            second(&credential.networks, |place| Network(place.value).is_host() == host.is_host())
         });
         let tool = seen.tool.as_ref().and_then(|tool| {
-            note(&mut credential.tools, sighting, tool.key, || tool.to_string().into());
+            if note(&mut credential.tools, sighting, tool.key, |known, tool| known == tool) {
+                self.tools.touch(tool.key, seen.at, || tool.to_string().into());
+            }
             second(&credential.tools, |_| true)
         });
         let found = [(network, Unusual::CredentialNetwork), (tool, Unusual::CredentialTool)];
         if found.iter().all(|(places, _)| places.is_none()) {
             return;
         }
+        let custom = self.customs.touch(custom, seen.at, Habit::default);
         let credentials = habit.credentials.sum_before(seen.at);
         for (at, (places, dimension)) in found.into_iter().enumerate() {
             let Some((first, place)) = places else { continue };
@@ -254,8 +262,12 @@ impl Lineage {
             if credentials < ENOUGH || probability > 0.1 || !wants(dimension, id, place.at) {
                 continue;
             }
+            let name = |place: &Place| match dimension {
+                Unusual::CredentialNetwork => Network(place.value).to_string(),
+                _ => self.tools.get(place.value).map_or("a tool", |name| name).to_owned(),
+            };
             let mut item = Item::new(event, dimension, id, probability.max(1e-4))
-                .observed(format!("{} after {}", place.text, first.text))
+                .observed(format!("{} after {}", name(place), name(first)))
                 .usual(format!("one for each of {credentials} credentials"));
             (item.at, item.id) = (place.at, place.id);
             items.push(item);
@@ -263,44 +275,30 @@ impl Lineage {
     }
 }
 
-/// The network of an event as a credential ought to stay in it: the wide one of a public address, and
-/// a private address itself, which is a host or a pod.
-fn origin(network: Network, Observation { keys, .. }: &Observation<'_>) -> u64 {
-    match network.is_private() {
-        true => keys.source_ip | HOST,
-        false => network.wide() & !HOST,
-    }
+/// Whether a credential stays where it was: in the wide network of a public address, on a host of a
+/// private network.
+fn is_same_network(known: u64, network: u64) -> bool {
+    Network(known).wide() == Network(network).wide()
 }
 
-/// [`origin`] for a reader.
-fn origin_text(network: Network, event: &Event<'_>) -> Box<str> {
-    match event.source_ip {
-        Some(address) if network.is_private() => address.into(),
-        _ => network.to_string().into(),
-    }
-}
-
-/// Marks the number of a private address.
-const HOST: u64 = 1 << 63;
-
-fn is_host(value: u64) -> bool {
-    value & HOST != 0
-}
-
-/// Notes a place, at its earliest.
+/// Notes a place, at its earliest; true when it is new.
 fn note(
     places: &mut Vec<Place>,
     (at, id): (Micros, EventId),
     value: u64,
-    text: impl FnOnce() -> Box<str>,
-) {
-    match places.iter_mut().find(|known| known.value == value) {
-        Some(known) if (known.at, known.id) <= (at, id) => return,
-        Some(known) => (known.at, known.id) = (at, id),
-        None => push_to_few(places, Place { at, id, value, text: text() }),
+    is_same: impl Fn(u64, u64) -> bool,
+) -> bool {
+    let place = Place { at, id, value };
+    let known = places.iter_mut().find(|known| is_same(known.value, value));
+    let is_new = known.is_none();
+    match known {
+        Some(known) if (known.at, known.id) <= (at, id) => return false,
+        Some(known) => *known = place,
+        None => push_to_few(places, place),
     }
     places.sort_unstable();
     places.truncate(MAX_PLACES);
+    is_new
 }
 
 /// The first two of the places that count.
