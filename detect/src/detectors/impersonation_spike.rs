@@ -7,8 +7,8 @@
 //! ## Fires on / stays quiet on
 //! Fires: forty roles assumed by a job that knows two; refusals by eight roles within an hour; a new
 //! target reached from a new network with a new tool, or used at once to change policies and make
-//! keys; a chain of new roles taken by a workload that never took one; tokens asked for many accounts by one that never did; a proxy for people that acts as the
-//! cluster's own components.
+//! keys; a chain of new roles taken by a workload that never took one; tokens asked for many accounts
+//! by one that never did; a proxy for people that acts as the cluster's own components.
 //! Quiet: brokers and proxies whose trade it is and who meet new targets every day; a nightly batch;
 //! retries of one target; services that act for themselves.
 //! ## Memory

@@ -2,15 +2,17 @@
 //! A credential in the hands of somebody else: one that was reported as exposed and is used; one
 //! used from a network and with a tool never seen for its account, doing what the account never
 //! did, while the owner goes on working; an instance's or workload's credential away from where it
-//! was issued; one session key or token in two places; and, needing no history, the sequence that follows a
-//! theft: who am I, refused enumeration, rights granted to itself, keys made, logging switched off.
+//! was issued, a function's on somebody's desk; one session key or token in two places; and, needing
+//! no history, the sequence that follows a theft: who am I, refused enumeration, rights granted to
+//! itself, keys made, logging switched off.
 //! ## Why it matters
 //! Leaked keys are how cloud accounts are lost, and minutes count. ATT&CK T1078.004, T1552.
 //! ## Fires on / stays quiet on
 //! Fires: a key used from a new network with a new tool for new calls; instance credentials on a
 //! laptop; a quarantined key in use; who-am-I, five refusals and a policy attached to oneself.
 //! Quiet: runners on ever new addresses; a network move or an upgrade that many accounts share; a
-//! rotation with stragglers or by the account itself; scanners that are refused all day; Terraform, Helm and administrators.
+//! rotation with stragglers or by the account itself; scanners that are refused all day; Terraform,
+//! Helm and administrators.
 //! ## Memory
 //! A profile of 1 to 4 kB for each account, 200 bytes for each credential of the last days, half a
 //! kilobyte for each instance, evidence of at most 96 items for each account and day; the oldest is
@@ -446,36 +448,30 @@ impl LeakedCredential {
             .map(|item| (item.at, item.value, &item.observed, &item.credential_id))
             .min();
         let Some((at, new_network, network, credential)) = new else { return };
-        let mut found = Vec::new();
         let Some(profile) = self.profiles.get(seen.account) else { return };
         let credential = credential.as_deref().map(key);
         let several = profile.networks.until(seen.window).len() > 6;
         let probability = if several { 0.3 } else { 0.05 };
-        for (value, only, probability, what) in [
-            (0, None, probability, "a known network goes on working"),
-            (
-                1,
-                credential,
-                probability * RETURNS,
-                "the same credential comes back to a known network",
-            ),
-        ] {
-            if value == 1 && only.is_none() {
-                continue;
+        let by_anyone = (None, probability, "a known network goes on working");
+        let by_itself = credential.map(|credential| {
+            let what = "the same credential comes back to a known network";
+            (Some(credential), probability * RETURNS, what)
+        });
+        let mut found = Vec::new();
+        for (value, (with, probability, what)) in
+            (0..).zip([Some(by_anyone), by_itself].into_iter().flatten())
+        {
+            let Some(familiar) = profile.familiar_after(at, new_network, with) else { continue };
+            let is_wanted = episode.is_none_or(|episode| {
+                episode.wants(Unusual::Overlap, value, familiar.at, Some(familiar.id))
+            });
+            if day_of(familiar.at) == day_of(seen.at) && is_wanted {
+                let mut item = Item::new(event, Unusual::Overlap, value, probability)
+                    .observed(format!("{what} beside {network}"));
+                (item.at, item.id) = (familiar.at, familiar.id);
+                (item.source_ip, item.credential_id, item.target_id) = (None, None, None);
+                found.push(item);
             }
-            let Some(familiar) = profile.familiar_after(at, new_network, only) else { continue };
-            if day_of(familiar.at) != day_of(seen.at)
-                || !episode.is_none_or(|episode| {
-                    episode.wants(Unusual::Overlap, value, familiar.at, Some(familiar.id))
-                })
-            {
-                continue;
-            }
-            let mut item = Item::new(event, Unusual::Overlap, value, probability)
-                .observed(format!("{what} beside {network}"));
-            (item.at, item.id) = (familiar.at, familiar.id);
-            (item.source_ip, item.credential_id, item.target_id) = (None, None, None);
-            found.push(item);
         }
         items.append(&mut found);
     }
