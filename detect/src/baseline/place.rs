@@ -24,46 +24,28 @@ const TAG: u64 = 0xff << 56;
 const WIDE: u64 = 1 << 55;
 
 impl Network {
-    /// `None` for what is no address.
-    pub fn of(address: &str) -> Option<Self> {
-        Some(Self::of_ip(address.parse().ok()?))
-    }
-
-    /// The network of an address, and of a private IPv4 address the host or pod beside it, as a network
-    /// of its own.
+    /// The network of an address, and of a private IPv4 address the host or pod beside it, which else
+    /// is the network again. `None` for what is no address.
     pub fn with_host(address: &str) -> Option<(Self, Self)> {
-        let ip: IpAddr = address.parse().ok()?;
-        let network = Self::of_ip(ip);
-        let host = match ip.to_canonical() {
-            IpAddr::V4(v4) if network.is_private() => Self(HOST_V4 | u64::from(v4.to_bits())),
-            _ => network,
-        };
-        Some((network, host))
-    }
-
-    fn of_ip(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(v4) => Self::of_v4(v4),
-            IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-                Some(v4) => Self::of_v4(v4),
-                None => {
-                    let high = (v6.to_bits() >> 80) as u64;
-                    let local =
-                        v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local();
-                    Self(if local { PRIVATE_V6 } else { V6 } | high)
+        let address: IpAddr = address.parse().ok()?;
+        Some(match address.to_canonical() {
+            IpAddr::V4(v4) => {
+                let bits = u64::from(v4.to_bits());
+                let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+                if v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared {
+                    (Self(PRIVATE_V4 | (bits & 0xffff_0000)), Self(HOST_V4 | bits))
+                } else {
+                    let network = Self(PUBLIC_V4 | (bits & 0xffff_ff00));
+                    (network, network)
                 }
-            },
-        }
-    }
-
-    fn of_v4(v4: Ipv4Addr) -> Self {
-        let bits = u64::from(v4.to_bits());
-        let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-        if v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared {
-            Self(PRIVATE_V4 | (bits & 0xffff_0000))
-        } else {
-            Self(PUBLIC_V4 | (bits & 0xffff_ff00))
-        }
+            }
+            IpAddr::V6(v6) => {
+                let high = (v6.to_bits() >> 80) as u64;
+                let local = v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local();
+                let network = Self(if local { PRIVATE_V6 } else { V6 } | high);
+                (network, network)
+            }
+        })
     }
 
     pub fn is_private(self) -> bool {
@@ -307,7 +289,7 @@ mod tests {
 
     #[test]
     fn networks_spell_themselves() {
-        let network = |text: &str| Network::of(text).map(|n| n.to_string());
+        let network = |text: &str| Network::with_host(text).map(|(network, _)| network.to_string());
         assert_eq!(network("198.51.100.7").as_deref(), Some("198.51.100.0/24"));
         assert_eq!(network("10.1.2.3").as_deref(), Some("10.1.0.0/16"));
         assert_eq!(network("::ffff:10.1.2.3").as_deref(), Some("10.1.0.0/16"));

@@ -164,28 +164,23 @@ impl Aftermath {
 
 /// An act that an intruder would be after, if `event` is one, such as to act as `target`.
 fn act_of(observation: &Observation<'_>, target: Option<&str>) -> Option<Item<Unusual>> {
-    let event = &observation.event;
-    let doing = observation.doing();
-    let (dimension, probability, observed) = match (event.kind, target) {
-        (_, Some(target)) => (Unusual::Onward, ONWARD, target.to_owned()),
-        (
-            Kind::PolicyChanged
-            | Kind::IdentityChanged
-            | Kind::CredentialCreated
-            | Kind::LoggingChanged,
-            None,
-        ) => (Unusual::Aftermath, CHANGE, doing.into_owned()),
-        (Kind::SecretRead, None) => (Unusual::Aftermath, READ, doing.into_owned()),
+    if let Some(target) = target {
+        return Some(item(observation, Unusual::Onward, ONWARD).observed(target));
+    }
+    let probability = match observation.event.kind {
+        Kind::PolicyChanged
+        | Kind::IdentityChanged
+        | Kind::CredentialCreated
+        | Kind::LoggingChanged => CHANGE,
+        Kind::SecretRead => READ,
         _ => return None,
     };
-    let item = Item::new(event, dimension, observation.deed(), probability);
-    Some(item.during(event).observed(observed))
+    Some(item(observation, Unusual::Aftermath, probability).observed(observation.doing()))
 }
 
 /// What is done by the very call that acts as another, as with the headers of Kubernetes.
 fn direct_act(observation: &Observation<'_>) -> Option<Item<Unusual>> {
-    let event = &observation.event;
-    let verb = event.operation?;
+    let verb = observation.event.operation?;
     let probability = match observation.kind_of_object()? {
         "clusterrolebindings" | "rolebindings" | "clusterroles" | "roles"
             if matches!(verb, "create" | "update" | "patch") =>
@@ -195,6 +190,10 @@ fn direct_act(observation: &Observation<'_>) -> Option<Item<Unusual>> {
         "secrets" if matches!(verb, "get" | "list" | "watch") => READ,
         _ => return None,
     };
-    let item = Item::new(event, Unusual::Aftermath, observation.deed(), probability);
-    Some(item.during(event).observed(observation.doing()))
+    Some(item(observation, Unusual::Aftermath, probability).observed(observation.doing()))
+}
+
+fn item(observation: &Observation<'_>, dimension: Unusual, probability: f64) -> Item<Unusual> {
+    let event = &observation.event;
+    Item::new(event, dimension, observation.deed(), probability).during(event)
 }

@@ -116,15 +116,14 @@ impl Lineage {
         let parent = event.credential_id.map_or(account, |_| keys.credential);
         let at = event.event_time;
         let minting = Minted { at, by: event.event_id, parent, account };
-        let minted =
-            &mut self.credentials.touch(key(child), at, Credential::default).family().minted;
+        let credential = self.credentials.touch(key(child), at, Credential::default);
         // The earliest counts, whichever is told first.
+        let minted = &mut credential.family().minted;
         *minted = Some(minted.map_or(minting, |known| known.min(minting)));
         // Whoever signs in uses what it gets from there.
         let itself = event.target_id.is_none_or(|target| event.principal_id == Some(target));
         let signs_in = itself || event.kind == Kind::Authentication;
         if let Some((_, host)) = event.source_ip.filter(|_| signs_in).and_then(Network::with_host) {
-            let credential = self.credentials.touch(key(child), at, Credential::default);
             note(&mut credential.networks, (at, event.event_id), host.0, is_same_network);
         }
         let children =
@@ -224,11 +223,11 @@ impl Lineage {
         let id = keys.credential;
         let credential = self.credentials.touch(id, seen.at, Credential::default);
         let habit = self.habits.touch(seen.account, seen.at, Habit::default);
-        let custom = join_keys(keys.log, event.principal_kind as u64);
+        let alike = join_keys(keys.log, event.principal_kind as u64);
         if credential.id.is_none() {
             credential.id = Some(text.into());
             habit.credentials.add(seen.at);
-            self.customs.touch(custom, seen.at, Habit::default).credentials.add(seen.at);
+            self.customs.touch(alike, seen.at, Habit::default).credentials.add(seen.at);
         }
         let sighting = (seen.at, seen.id);
         let network = seen.host.and_then(|host| {
@@ -245,8 +244,9 @@ impl Lineage {
         if found.iter().all(|(places, _)| places.is_none()) {
             return;
         }
-        let custom = self.customs.touch(custom, seen.at, Habit::default);
+        let custom = self.customs.touch(alike, seen.at, Habit::default);
         let credentials = habit.credentials.sum_before(seen.at);
+        let credentials_alike = custom.credentials.sum_before(seen.at);
         for (at, (places, dimension)) in found.into_iter().enumerate() {
             let Some((first, place)) = places else { continue };
             let own = &mut habit.several.get_or_insert_default()[at];
@@ -255,9 +255,10 @@ impl Lineage {
                 own.add(place.at);
                 others.add(place.at);
             }
-            let others = others.sum_before(seen.at) as f64 + 1.0;
-            let custom = others / (custom.credentials.sum_before(seen.at) as f64 + 2.0);
-            let own = own.sum_before(seen.at) as f64 + custom.clamp(CUSTOM, 0.5);
+            // The account's own share, from that of all accounts like it.
+            let share =
+                (others.sum_before(seen.at) as f64 + 1.0) / (credentials_alike as f64 + 2.0);
+            let own = own.sum_before(seen.at) as f64 + share.clamp(CUSTOM, 0.5);
             let probability = own / (credentials as f64 + 1.0);
             if credentials < ENOUGH || probability > 0.1 || !wants(dimension, id, place.at) {
                 continue;

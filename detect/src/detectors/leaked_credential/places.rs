@@ -237,23 +237,23 @@ impl Places {
         // A proxy that acts as people hands on their addresses and their tools.
         let for_person = event.kind == Kind::Impersonation
             && event.target_id.is_some_and(|target| !target.starts_with("system:"));
-        let pod = principal.starts_with("system:serviceaccount:") && !for_person;
+        let pod = !for_person && principal.starts_with("system:serviceaccount:");
         let sign = |value, probability, text: String| {
             Item::new(event, Unusual::Place, value, probability).observed(text)
         };
         let desk = seen.tool.as_ref().filter(|tool| is_desk(tool) && news.tool.is_some());
-        let workload = event.principal_kind == PrincipalKind::Workload && !for_person;
-        if (instance.is_some() || pod || workload)
-            && let Some(tool) = desk
+        let workload = !for_person && event.principal_kind == PrincipalKind::Workload;
+        let odds = match instance.is_some() || pod || workload {
+            true => Some((odds::DESK, ", which no workload is")),
+            false if in_function => {
+                Some((odds::FUNCTION_AT_DESK, " with the credential of a function"))
+            }
+            false => None,
+        };
+        if let (Some(tool), Some((odds, what))) = (desk, odds)
             && wants(Unusual::Place, DESK, seen.at)
         {
-            items.push(sign(DESK, odds::DESK, format!("{tool}, which no workload is")));
-        } else if in_function
-            && let Some(tool) = desk
-            && wants(Unusual::Place, DESK, seen.at)
-        {
-            let text = format!("{tool} with the credential of a function");
-            items.push(sign(DESK, odds::FUNCTION_AT_DESK, text));
+            items.push(sign(DESK, odds, format!("{tool}{what}")));
         }
         if pod && !network.is_private() && news.network.is_some_and(|n| n.probability < 0.5) {
             items.push(sign(OUTSIDE, odds::POD_OUTSIDE, format!("a pod's account from {network}")));

@@ -138,12 +138,10 @@ impl<'a> Sum<'a> {
         // A second share or key adds half of what the first says; further ones nothing.
         let weight = |(act, times): &(Act, u32)| act.weight() * if *times > 1 { 1.5 } else { 1.0 };
         // Whoever rotates its own key tries the new one.
-        let tries_key = |(act, _): &&(Act, u32)| {
-            let first =
-                self.acts.iter().find(|(act, _)| matches!(act, Act::WhoAmI | Act::KeyForSelf));
-            *act == Act::WhoAmI && first.is_some_and(|(first, _)| *first == Act::KeyForSelf)
-        };
-        let acts: f64 = self.acts.iter().filter(|act| !tries_key(act)).map(weight).sum();
+        let place = |of: Act| self.acts.iter().position(|(act, _)| *act == of);
+        let tried = place(Act::KeyForSelf).zip(place(Act::WhoAmI)).filter(|(key, who)| key < who);
+        let counts = |act: Act| act != Act::WhoAmI || tried.is_none();
+        let acts: f64 = self.acts.iter().filter(|(act, _)| counts(*act)).map(weight).sum();
         let refused = match self.refused_count {
             0..3 => 0.0,
             3..5 => 1.0,
